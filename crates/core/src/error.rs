@@ -85,6 +85,8 @@ crate::words! {
         HostRevoked = "HOST_REVOKED",
         /// The verb is planned but not built yet.
         NotSupported = "NOT_SUPPORTED",
+        /// A concurrent change won; read again and retry.
+        Conflict = "CONFLICT",
         /// The caller is no longer the owner (stale epoch).
         Fenced = "FENCED",
         /// The operation was cancelled.
