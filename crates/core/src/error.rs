@@ -111,6 +111,8 @@ crate::words! {
         DatabaseRefused = "DATABASE_REFUSED",
         /// A data directory is missing, foreign or not readable.
         DataDirectoryInvalid = "DATA_DIRECTORY_INVALID",
+        /// The key made too many calls; wait as long as the answer says.
+        RateLimited = "RATE_LIMITED",
         /// A part that is needed cannot be reached now.
         Unavailable = "UNAVAILABLE",
         /// It did not finish in time.
@@ -195,6 +197,8 @@ impl Error {
     /// The named thing does not exist.
     pub fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
         Self::new(ErrorKind::NotFound, Reason::NotFound, format!("{what} {name} does not exist"))
+            .with_metadata("resource_type", what)
+            .with_metadata("resource_name", name)
     }
 
     /// The thing to be made exists already.
@@ -204,6 +208,8 @@ impl Error {
             Reason::NameInUse,
             format!("{what} {name} already exists; choose another name"),
         )
+        .with_metadata("resource_type", what)
+        .with_metadata("resource_name", name)
     }
 
     /// The state of the system forbids it now.

@@ -7,6 +7,8 @@
 pub mod command;
 pub mod engine;
 pub mod error;
+pub mod event;
+pub mod host;
 pub mod id;
 pub mod instance;
 pub mod name;
