@@ -1,1 +1,40 @@
-fn main() {}
+//! Everything a developer or CI runs: `cargo xtask <task>`. One file per task.
+//!
+//! Rules of the house: no async runtime (it must build in seconds), every process a task starts is ended by the task,
+//! by its id, whatever happens; state lives under `target/` or a private directory of the system's temp directory.
+
+mod database_user;
+mod lint;
+mod packages;
+mod scratch_postgres;
+mod sqlx;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+/// Everything a developer or CI runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing, build, and run every test against real databases.
+    Test(test::Arguments),
+    /// Format, clippy, module boundaries, drift of the stored SQL checks, dependency rules.
+    Lint(lint::Arguments),
+    /// Write the stored SQL checks (.sqlx) anew from the migrations.
+    SqlxPrepare,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Lint(arguments) => lint::run(&arguments),
+        Task::SqlxPrepare => sqlx::prepare(),
+    }
+}

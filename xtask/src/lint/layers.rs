@@ -1,0 +1,145 @@
+//! Which module may use which inside the control plane, and who may know the engines apart.
+
+use super::source::Source;
+
+const CONTROL_PLANE: &str = "control-plane/src/";
+
+/// For each module at the top of the control plane: the siblings it may use, and whether it may reach the database.
+/// A module that is not in the table is a breach, so that a new one is placed with thought.
+const LAYERS: &[(&str, &[&str])] = &[
+    // Entry points: they put the parts together.
+    ("plane", &["*"]),
+    ("main", &["*"]),
+    ("lib", &["*"]),
+    ("config", &[]),
+    // Translates between the wire and `app`; never queries.
+    ("api", &["app", "queue", "pki", "health", "secrets"]),
+    ("app", &["sagas", "queue", "pki", "secrets", "lease", "health", "windlass_db"]),
+    ("sagas", &["queue", "pki", "secrets", "lease", "windlass_db"]),
+    ("reconcile", &["sagas", "queue", "lease", "health", "secrets", "windlass_db"]),
+    ("gc", &["lease", "sagas", "windlass_db"]),
+    ("health", &["lease", "sagas", "queue", "windlass_db"]),
+    ("queue", &["lease", "windlass_db"]),
+    ("lease", &["windlass_db"]),
+    ("pki", &["secrets", "windlass_db"]),
+    ("secrets", &["windlass_db"]),
+    ("metadata", &["config", "windlass_db"]),
+];
+
+/// Where engines may be told apart.
+const ENGINE_FOLDERS: &[&str] = &["crates/core/src/engine/", "agent/src/engines/"];
+
+/// The breaches, one line each.
+pub(crate) fn check(sources: &[Source]) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for source in sources {
+        if let Some(inside) = source.path.strip_prefix(CONTROL_PLANE) {
+            breaches.extend(layer(inside, source));
+        }
+        breaches.extend(engines(source));
+    }
+    breaches
+}
+
+fn layer(inside: &str, source: &Source) -> Vec<String> {
+    let module = inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs");
+    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == module) else {
+        return vec![format!("{}: module {module} has no place in xtask/src/lint/layers.rs", source.path)];
+    };
+    if allowed.contains(&"*") {
+        return Vec::new();
+    }
+    let mut used: Vec<String> = siblings(&source.code);
+    if source.code.contains("windlass_db::") {
+        used.push("windlass_db".to_owned());
+    }
+    used.sort();
+    used.dedup();
+    used.retain(|name| name != module && !allowed.contains(&name.as_str()));
+    used.iter().map(|name| format!("{}: {module} may not use {name}", source.path)).collect()
+}
+
+/// First parts of the paths that begin with `crate::`, groups included.
+fn siblings(code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => names.extend(group_heads(group)),
+            None => names.push(word(rest)),
+        }
+    }
+    // `crate::Error` and the like are types at the root, not modules.
+    names.retain(|name| name.starts_with(|first: char| first.is_lowercase()));
+    names
+}
+
+fn group_heads(group: &str) -> Vec<String> {
+    let mut heads = Vec::new();
+    let mut depth = 0;
+    let mut fresh = true;
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => fresh = true,
+            _ if fresh && !character.is_whitespace() => {
+                heads.push(word(&group[at..]));
+                fresh = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// A `match` on an engine outside the engines' folders: an arm whose pattern is an engine.
+fn engines(source: &Source) -> Vec<String> {
+    let exempt = ENGINE_FOLDERS.iter().any(|folder| source.path.starts_with(folder)) || !source.path.contains("/src/");
+    if exempt {
+        return Vec::new();
+    }
+    let arms = source.code.lines().enumerate().filter(|(_, line)| {
+        let pattern = line.split("=>").next().unwrap_or("");
+        line.contains("=>") && ["Engine::Postgres", "Engine::Mariadb"].iter().any(|engine| pattern.contains(engine))
+    });
+    arms.map(|(number, _)| {
+        format!("{}:{}: tells engines apart; put the difference into the engine's descriptor", source.path, number + 1)
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &str, code: &str) -> Vec<Source> {
+        vec![Source { path: path.to_owned(), lines: 1, code: code.to_owned() }]
+    }
+
+    #[test]
+    fn the_api_does_not_query_and_nothing_uses_the_api() {
+        assert_eq!(check(&source("control-plane/src/api/hosts.rs", "use crate::app::Hosts;")), Vec::<String>::new());
+        assert_eq!(check(&source("control-plane/src/api/hosts.rs", "use windlass_db::Db;")).len(), 1);
+        assert_eq!(check(&source("control-plane/src/app/hosts.rs", "use crate::{sagas, api::{x, y}};")).len(), 1);
+        assert_eq!(check(&source("control-plane/src/queue/mod.rs", "fn f() { crate::sagas::g() }")).len(), 1);
+    }
+
+    #[test]
+    fn a_module_without_a_layer_is_a_breach() {
+        assert_eq!(check(&source("control-plane/src/novelty.rs", "")).len(), 1);
+    }
+
+    #[test]
+    fn engines_are_told_apart_only_in_their_folders() {
+        let code = "match e {\n Engine::Postgres => 1,\n Engine::Mariadb => 2 }";
+        assert_eq!(check(&source("agent/src/members/a.rs", code)).len(), 2);
+        assert_eq!(check(&source("agent/src/engines/mod.rs", code)), Vec::<String>::new());
+        assert_eq!(check(&source("cli/src/a.rs", "let e = Engine::Postgres;")), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,129 @@
+//! The Debian packages that the databases come from.
+//!
+//! Invariant: installing them starts no database and makes no cluster; Windlass runs its own. A machine that has the
+//! programs from elsewhere is left alone.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+/// Whether the user agreed beforehand to installing packages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// Ask on the terminal, unless CI runs as root.
+    Ask,
+    /// Agreed.
+    Given,
+}
+
+/// Installs what is missing.
+///
+/// # Errors
+/// Something is missing and the user refused, cannot be asked, or installing failed.
+pub(crate) fn ensure(consent: Consent) -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !workspace::has_program("apt-get") {
+        bail!("PostgreSQL or MariaDB programs are missing (Debian packages: {list}); install them and run this again");
+    }
+    if consent == Consent::Ask && !agreed(&list)? {
+        bail!("not installed: {list}; install them yourself or run this with --yes");
+    }
+    install(&missing)
+}
+
+/// The server programs of the newest PostgreSQL of this machine.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn postgres_directory() -> Result<PathBuf> {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<(u32, PathBuf)> = debian
+        .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin"))))
+        .filter(|(_, bin)| bin.join("initdb").is_file() && bin.join("postgres").is_file())
+        .collect();
+    found.sort();
+    if let Some((_, bin)) = found.pop() {
+        return Ok(bin);
+    }
+    let initdb = workspace::program("initdb").context("no PostgreSQL server programs on this machine")?;
+    Ok(initdb.parent().expect("a program lies in a directory").to_path_buf())
+}
+
+fn missing() -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    if postgres_directory().is_err() {
+        missing.extend(["postgresql", "postgresql-contrib"]);
+    }
+    if !workspace::has_program("psql") {
+        missing.push("postgresql-client");
+    }
+    // The -core package has the server without a service that starts by itself.
+    if !workspace::has_program("mariadbd") || !workspace::has_program("mariadb-install-db") {
+        missing.push("mariadb-server-core");
+    }
+    if !workspace::has_program("mariadb") {
+        missing.push("mariadb-client");
+    }
+    missing
+}
+
+fn agreed(list: &str) -> Result<bool> {
+    if nix::unistd::geteuid().is_root() && std::env::var_os("CI").is_some() {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    print!("These Debian packages are missing: {list}\nInstall them now? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    workspace::run(as_root("apt-get").args(["update", "-qq"]))?;
+    let quiet = NoCluster::arrange()?;
+    let result = workspace::run(
+        as_root("env")
+            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", "--no-install-recommends"])
+            .args(packages),
+    );
+    quiet.undo().and(result)
+}
+
+fn as_root(program: &str) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    command
+}
+
+/// While it stands, Debian's PostgreSQL packages make no cluster of their own.
+struct NoCluster;
+
+impl NoCluster {
+    const DIRECTORY: &'static str = "/etc/postgresql-common/createcluster.d";
+    const FILE: &'static str = "/etc/postgresql-common/createcluster.d/windlass-xtask.conf";
+
+    fn arrange() -> Result<Self> {
+        workspace::run(as_root("mkdir").args(["-p", Self::DIRECTORY]))?;
+        let script = format!("echo 'create_main_cluster = false' > {}", Self::FILE);
+        workspace::run(as_root("sh").args(["-c", &script]))?;
+        Ok(Self)
+    }
+
+    fn undo(self) -> Result<()> {
+        if Path::new(Self::FILE).exists() { workspace::run(as_root("rm").arg(Self::FILE)) } else { Ok(()) }
+    }
+}
