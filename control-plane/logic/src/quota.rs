@@ -24,26 +24,25 @@ pub struct Amount {
 /// # Errors
 /// `QUOTA_EXCEEDED`, with the limit, the usage and the request of each part that does not fit.
 pub fn check(project: &str, limit: &Amount, used: &Amount, asked: &Amount) -> Result<(), Error> {
-    let (l, u, a) = (limit.resources, used.resources, asked.resources);
-    let cores = |millis: u64| format!("{} cores", millis as f64 / 1000.0);
-    let parts: [(&str, u64, u64, u64, &dyn Fn(u64) -> String); 4] = [
-        ("instances", limit.instances, used.instances, asked.instances, &|n| n.to_string()),
-        ("cpu", l.cpu_millis, u.cpu_millis, a.cpu_millis, &cores),
-        ("memory", l.memory_bytes, u.memory_bytes, a.memory_bytes, &format_bytes),
-        ("disk", l.disk_bytes, u.disk_bytes, a.disk_bytes, &format_bytes),
+    let part = |name, show: fn(u64) -> String, of: fn(&Amount) -> u64| Part {
+        name,
+        show,
+        limit: of(limit),
+        used: of(used),
+        asked: of(asked),
+    };
+    let parts = [
+        part("instances", |count| count.to_string(), |amount| amount.instances),
+        part("cpu", |millis| format!("{} cores", millis as f64 / 1000.0), |amount| amount.resources.cpu_millis),
+        part("memory", format_bytes, |amount| amount.resources.memory_bytes),
+        part("disk", format_bytes, |amount| amount.resources.disk_bytes),
     ];
-    let exceeded: Vec<_> =
-        parts.iter().filter(|(_, limit, used, asked, _)| *asked > 0 && used.saturating_add(*asked) > *limit).collect();
+    let exceeded: Vec<_> = parts.iter().filter(|part| part.exceeded()).collect();
     if exceeded.is_empty() {
         return Ok(());
     }
-    let sentences: Vec<_> = exceeded
-        .iter()
-        .map(|(name, limit, used, asked, show)| {
-            format!("{name}: {} asked, {} of {} left", show(*asked), show(limit.saturating_sub(*used)), show(*limit))
-        })
-        .collect();
-    let names: Vec<_> = exceeded.iter().map(|part| part.0).collect();
+    let sentences: Vec<_> = exceeded.iter().map(|part| part.sentence()).collect();
+    let names: Vec<_> = exceeded.iter().map(|part| part.name).collect();
     Err(Error::new(
         ErrorKind::ResourceExhausted,
         Reason::QuotaExceeded,
@@ -53,6 +52,26 @@ pub fn check(project: &str, limit: &Amount, used: &Amount, asked: &Amount) -> Re
         ),
     )
     .with_metadata("quota", names.join(",")))
+}
+
+/// One part of an amount, as limited, used and asked for.
+struct Part {
+    name: &'static str,
+    show: fn(u64) -> String,
+    limit: u64,
+    used: u64,
+    asked: u64,
+}
+
+impl Part {
+    fn exceeded(&self) -> bool {
+        self.asked > 0 && self.used.saturating_add(self.asked) > self.limit
+    }
+
+    fn sentence(&self) -> String {
+        let left = (self.show)(self.limit.saturating_sub(self.used));
+        format!("{}: {} asked, {left} of {} left", self.name, (self.show)(self.asked), (self.show)(self.limit))
+    }
 }
 
 #[cfg(test)]

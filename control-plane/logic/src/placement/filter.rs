@@ -97,9 +97,9 @@ fn sentence(rule: Rule, request: &PlacementRequest, host: &HostView) -> String {
         Rule::Revoked => "its certificate was revoked; enrol it again with a new join token".to_owned(),
         Rule::Offline => "its agent does not answer; start it or check its connection".to_owned(),
         Rule::Cordoned => "it is cordoned; uncordon it to use it".to_owned(),
-        Rule::Memory => capacity("memory", request, host, |r| r.memory_bytes, host.overcommit.memory, format_bytes),
-        Rule::Cpu => capacity("cpu", request, host, |r| r.cpu_millis, host.overcommit.cpu, cores),
-        Rule::Disk => capacity("disk", request, host, |r| r.disk_bytes, host.overcommit.disk, format_bytes),
+        Rule::Memory => capacity(" of memory", request, host, |r| r.memory_bytes, host.overcommit.memory, format_bytes),
+        Rule::Cpu => capacity("", request, host, |r| r.cpu_millis, host.overcommit.cpu, cores),
+        Rule::Disk => capacity(" of disk", request, host, |r| r.disk_bytes, host.overcommit.disk, format_bytes),
         Rule::Ports if host.ports.total() == 0 => "it has reported no ports for members".to_owned(),
         Rule::Ports => {
             format!("all {} ports from {} to {} are taken", host.ports.total(), host.ports.low, host.ports.high)
@@ -147,7 +147,7 @@ fn capacity(
 ) -> String {
     let limit = part(&host.limit());
     format!(
-        "{what}: {} free of {} ({} × overcommit {overcommit}), {} asked",
+        "it has {}{what} free out of {} ({} × overcommit {overcommit}), {} asked",
         show(limit.saturating_sub(part(&host.reserved))),
         show(limit),
         show(part(&host.capacity)),
