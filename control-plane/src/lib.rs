@@ -1,1 +1,7 @@
-//! placeholder
+//! The Windlass control plane: decides what each host shall do, queues it as commands, and serves the API.
+//!
+//! Layers, top down: `api` (gRPC: names, messages, errors of the wire) → `app` (use cases: permissions, transactions)
+//! → `windlass-db` (SQL) and `windlass-logic` (pure decisions). Every layer knows only those below it.
+
+pub mod app;
+pub mod config;
