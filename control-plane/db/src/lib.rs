@@ -23,6 +23,7 @@ pub mod members;
 pub mod objects;
 pub mod operations;
 pub mod projects;
+pub mod reservations;
 pub mod sagas;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
