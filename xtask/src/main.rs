@@ -4,6 +4,7 @@
 //! by its id, whatever happens; state lives under `target/` or a private directory of the system's temp directory.
 
 mod database_user;
+mod demo;
 mod lint;
 mod packages;
 mod scratch_postgres;
@@ -23,6 +24,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Bring up a whole installation on this machine and stay until Ctrl-C.
+    Demo(demo::Arguments),
     /// Install what is missing, build, and run every test against real databases.
     Test(test::Arguments),
     /// Format, clippy, module boundaries, drift of the stored SQL checks, dependency rules.
@@ -33,6 +36,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
+        Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Lint(arguments) => lint::run(&arguments),
         Task::SqlxPrepare => sqlx::prepare(),

@@ -1,0 +1,187 @@
+//! `cargo xtask demo`: a whole installation on this machine, from nothing, until Ctrl-C.
+//!
+//! Everything goes through the doors that users have: configuration files, join tokens, the command line, psql and
+//! mariadb. Invariant: however it ends, no process and no directory of it stays; only its logs do.
+
+mod fleet;
+mod interrupt;
+mod place;
+mod processes;
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::database_user::DatabaseUser;
+use crate::packages::{self, Consent};
+use crate::workspace;
+use fleet::Fleet;
+use interrupt::Interrupt;
+use place::Place;
+
+const ONLINE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Bring up a whole installation on this machine and stay until Ctrl-C.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Install missing Debian packages without asking.
+    #[arg(long)]
+    yes: bool,
+    /// Verify that everything works, then tear it down.
+    #[arg(long)]
+    once: bool,
+    /// How many agents to start.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=50))]
+    hosts: u16,
+}
+
+/// A database of the demo.
+struct Example {
+    instance: &'static str,
+    engine: &'static str,
+    /// Arguments of the native client for one query without decoration.
+    query: &'static [&'static str],
+}
+
+const EXAMPLES: &[Example] = &[
+    Example {
+        instance: "pg-1",
+        engine: "postgres",
+        query: &["-X", "-At", "-c", "select 'hello from PostgreSQL ' || current_setting('server_version')"],
+    },
+    Example {
+        instance: "maria-1",
+        engine: "mariadb",
+        query: &["-N", "-B", "-e", "select concat('hello from MariaDB ', version())"],
+    },
+];
+
+/// Runs the task.
+///
+/// # Errors
+/// Something does not come up; the message says what and ends with the log concerned.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    packages::ensure(if arguments.yes { Consent::Given } else { Consent::Ask })?;
+    let user = DatabaseUser::ensure()?;
+    workspace::run(&mut workspace::cargo(&["build", "--workspace", "--bins"]))?;
+    let interrupt = Interrupt::install()?;
+    let place = Place::make(user)?;
+    let result = up(arguments, &place, user, &interrupt);
+    let removed = place.remove();
+    match result {
+        // Ctrl-C is how a demo ends well once it stands.
+        Ok(()) => removed,
+        Err(error) => Err(error.context(format!("logs are in {}", place.front.display()))),
+    }
+}
+
+fn up(arguments: &Arguments, place: &Place, user: DatabaseUser, interrupt: &Interrupt) -> Result<()> {
+    say("starting the control plane");
+    let mut fleet = Fleet::start(place, user, interrupt)?;
+    say(&format!("enrolling {} hosts", arguments.hosts));
+    for number in 1..=arguments.hosts {
+        interrupt.check()?;
+        fleet.add_host(number)?;
+    }
+    wait_online(&mut fleet, arguments.hosts, interrupt)?;
+    workspace::output(fleet.cli().args(["project", "create", "demo"]))?;
+    for example in EXAMPLES {
+        interrupt.check()?;
+        say(&format!("creating {}", example.instance));
+        let arguments = ["instance", "create", example.instance, "--engine", example.engine, "--wait"];
+        workspace::output(fleet.cli().args(arguments))?;
+        let answer = workspace::output(fleet.cli().args(["connect", example.instance, "--"]).args(example.query))?;
+        say(&format!("{} says: {}", example.instance, answer.trim()));
+        if !answer.contains("hello from") {
+            bail!("{} answered something else: {answer:?}", example.instance);
+        }
+    }
+    write_env(place, &fleet)?;
+    if !arguments.once {
+        invite(place);
+        watch(&mut fleet, interrupt)?;
+    }
+    say("taking everything down");
+    for example in EXAMPLES {
+        workspace::output(fleet.cli().args(["instance", "delete", example.instance, "--purge", "--yes", "--wait"]))?;
+    }
+    fleet.stop()
+}
+
+fn wait_online(fleet: &mut Fleet<'_>, hosts: u16, interrupt: &Interrupt) -> Result<()> {
+    interrupt.wait_for("fleet of online hosts", ONLINE_LIMIT, || {
+        fleet.check()?;
+        let text = match workspace::output(fleet.cli().args(["host", "list", "-o", "json"])) {
+            Ok(text) => text,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let online = text.matches("\"ONLINE\"").count();
+        Ok(if online == usize::from(hosts) { Ok(()) } else { Err(format!("{online} of {hosts} are online")) })
+    })
+}
+
+/// The file that other shells read. It holds a key, so it is for its owner alone.
+fn write_env(place: &Place, fleet: &Fleet<'_>) -> Result<()> {
+    let path = place.front.join("env");
+    let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    for (name, value) in fleet.environment() {
+        writeln!(file, "export {name}='{value}'")?;
+    }
+    writeln!(file, "export PATH='{}':\"$PATH\"", fleet.programs().display())?;
+    Ok(())
+}
+
+fn invite(place: &Place) {
+    let env = place.front.join("env");
+    let env = env.strip_prefix(workspace::root()).unwrap_or(&env).display().to_string();
+    println!(
+        "\nIt stands. In another shell:\n\n  . {env}\n  windlass instance list\n  windlass connect pg-1\n  \
+         windlass instance create pg-2 --engine postgres --memory 512MiB\n  windlass instance explain pg-2\n  \
+         windlass param set pg-1 work_mem=16MB\n  windlass host list\n\nKill a database or an agent and watch it come \
+         back. Ctrl-C takes everything down.\n"
+    );
+}
+
+/// A line on the terminal that is kept true until Ctrl-C.
+fn watch(fleet: &mut Fleet<'_>, interrupt: &Interrupt) -> Result<()> {
+    let terminal = std::io::stdout().is_terminal();
+    let mut last = String::new();
+    while !interrupt.came() {
+        fleet.check()?;
+        let now = status(fleet).unwrap_or_else(|error| format!("no answer: {error:#}"));
+        if terminal {
+            print!("\r\x1b[2K{now}");
+            std::io::stdout().flush()?;
+        } else if now != last {
+            println!("{now}");
+        }
+        last = now;
+        for _ in 0..20 {
+            if interrupt.came() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    println!();
+    Ok(())
+}
+
+fn status(fleet: &Fleet<'_>) -> Result<String> {
+    let list = |noun: &str| -> Result<String> { workspace::output(fleet.cli().args([noun, "list", "-o", "json"])) };
+    let hosts = list("host")?;
+    let instances: serde_json::Value = serde_json::from_str(&list("instance")?).context("instance list")?;
+    let rows = instances.get("instances").unwrap_or(&instances).as_array().cloned().unwrap_or_default();
+    let word = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("?").to_owned();
+    let each = rows.iter().map(|row| {
+        let name = word(row, "name");
+        format!("{} {} {}", name.rsplit('/').next().unwrap_or("?"), word(row, "state"), word(row, "health"))
+    });
+    Ok(format!("{} hosts online | {}", hosts.matches("\"ONLINE\"").count(), each.collect::<Vec<_>>().join(" | ")))
+}
+
+fn say(text: &str) {
+    println!("==> {text}");
+}
