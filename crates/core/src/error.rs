@@ -81,6 +81,8 @@ crate::words! {
         JoinTokenInvalid = "JOIN_TOKEN_INVALID",
         /// The host certificate is expired, revoked or not ours.
         HostCertificateInvalid = "HOST_CERTIFICATE_INVALID",
+        /// The server's certificate is not one that the client trusts.
+        ServerCertificateInvalid = "SERVER_CERTIFICATE_INVALID",
         /// The host was revoked.
         HostRevoked = "HOST_REVOKED",
         /// The verb is planned but not built yet.
