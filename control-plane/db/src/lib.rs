@@ -25,6 +25,7 @@ pub mod operations;
 pub mod projects;
 pub mod reservations;
 pub mod sagas;
+pub mod shard;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

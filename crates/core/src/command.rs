@@ -20,6 +20,16 @@ crate::words! {
     }
 }
 
+impl CommandKind {
+    /// Whether one with a newer generation makes an older one that is still queued for the member pointless.
+    pub const fn superseded_by_newer(self) -> bool {
+        match self {
+            Self::ApplyMember => true,
+            Self::RemoveMember | Self::PurgeMember | Self::ApplyObject => false,
+        }
+    }
+}
+
 crate::words! {
     /// Where a command stands.
     pub enum CommandState {

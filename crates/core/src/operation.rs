@@ -55,6 +55,16 @@ impl OperationState {
 }
 
 crate::words! {
+    /// Which way the saga of an operation goes.
+    pub enum Direction {
+        /// Towards its goal.
+        Forward = "FORWARD",
+        /// Back to where it began.
+        Unwind = "UNWIND",
+    }
+}
+
+crate::words! {
     /// Where one step of an operation stands.
     pub enum StepState {
         /// Being carried out.
