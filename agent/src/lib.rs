@@ -1,5 +1,10 @@
-//! The Windlass agent: runs the databases of one host and reports what it sees.
+//! The Windlass agent: runs the databases of one host as the control plane says, and reports what it sees.
+//!
+//! Owns the host's side of everything: the connection (dialled by the agent, never to it), the journal of commands, the
+//! engines and their processes. It decides nothing: it acts on commands and reports facts. Databases are not its
+//! children in spirit: the agent may stop, crash or be upgraded and they go on.
 
 pub mod engines;
 pub mod host;
+pub mod journal;
 pub mod members;
