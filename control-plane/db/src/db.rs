@@ -86,6 +86,18 @@ impl Db {
         sqlx::query("select 1").execute(&self.pool).await.db().map(drop)
     }
 
+    /// Major version of the server.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the server cannot be reached.
+    pub async fn server_major(&self) -> Result<u32, Error> {
+        let number = sqlx::query_scalar!(r#"select current_setting('server_version_num')::int as "number!""#)
+            .fetch_one(&self.pool)
+            .await
+            .db()?;
+        Ok(number.unsigned_abs() / 10_000)
+    }
+
     /// Closes every connection; waits for those in use.
     pub async fn close(&self) {
         self.pool.close().await;
