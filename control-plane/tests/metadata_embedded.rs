@@ -1,6 +1,6 @@
 //! The embedded metadata database: a real PostgreSQL in a directory of its own.
 
-use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -52,13 +52,18 @@ async fn it_is_made_adopted_started_again_after_a_crash_and_stopped() {
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill -9 the server");
     let gone = async {
         while server.running().is_some() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("it dies");
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("it dies");
     assert_eq!(server.start().await.expect("start again over the stale pid file"), Start::Started);
     assert_ne!(server.running(), Some(pid));
-    first.db.ping().await.expect("the pool connects again");
+    let answers = async {
+        while first.db.ping().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), answers).await.expect("the pool connects again");
 
     first.db.close().await;
     server.stop().await.expect("stop");

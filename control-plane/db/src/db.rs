@@ -7,13 +7,16 @@ use std::{
 };
 
 use sqlx::{
-    PgConnection, PgPool, Postgres, Transaction,
+    Connection as _, PgConnection, PgPool, Postgres, Transaction,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use windlass_core::Error;
 
 use crate::{Guard, error::DbResult as _, lease};
+
+/// A pooled connection that was idle for longer is tried before it is used.
+const RESTED: Duration = Duration::from_secs(1);
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -46,6 +49,10 @@ impl Db {
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
             .test_before_acquire(false)
+            // One that rested may be dead since the server restarted; a busy one shows it by itself.
+            .before_acquire(|connection, meta| {
+                Box::pin(async move { Ok(meta.idle_for < RESTED || connection.ping().await.is_ok()) })
+            })
             .connect_with(options)
             .await
             .db()?;
