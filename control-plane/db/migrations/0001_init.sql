@@ -59,8 +59,8 @@ create table idempotency (
     principal    text not null,
     request_id   text not null,
     method       text not null,
-    request_hash bytea not null,
-    response     bytea not null,
+    -- hash of the request and the answer, sealed: both may carry secrets; empty until the effect is done
+    answer       bytea not null default '',
     expire_time  timestamptz not null,
     primary key (principal, request_id)
 );
