@@ -6,4 +6,6 @@
 pub mod app;
 pub mod config;
 pub mod metadata;
+pub mod pki;
 pub mod sagas;
+pub mod secrets;

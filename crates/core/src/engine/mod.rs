@@ -20,6 +20,15 @@ crate::words! {
     }
 }
 
+/// How an engine stores a password without knowing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifierKind {
+    /// `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>` (RFC 5803).
+    ScramSha256,
+    /// `*` and the upper hex of SHA1(SHA1(password)): MariaDB's `mysql_native_password`.
+    MysqlNativePassword,
+}
+
 /// What is true of an engine without touching a host.
 pub struct Descriptor {
     /// For people.
@@ -34,6 +43,8 @@ pub struct Descriptor {
     pub admin_user: &'static str,
     /// Whether `extension` objects exist.
     pub has_extensions: bool,
+    /// How users' passwords are stored.
+    pub verifier: VerifierKind,
     /// Parameters that Windlass sets itself, each with the reason; a user may not set them.
     pub managed_parameters: &'static [(&'static str, &'static str)],
     /// Defaults for a member of this size. Keys are parameter names, values as the engine's file wants them.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Descriptor, version_key};
+use super::{Descriptor, VerifierKind, version_key};
 use crate::size::{MIB, Resources};
 
 pub(super) const DESCRIPTOR: Descriptor = Descriptor {
@@ -12,6 +12,7 @@ pub(super) const DESCRIPTOR: Descriptor = Descriptor {
     default_database: "app",
     admin_user: "app",
     has_extensions: true,
+    verifier: VerifierKind::ScramSha256,
     managed_parameters: &[
         ("listen_addresses", "the address is the host's"),
         ("port", "the port is reserved per member"),
