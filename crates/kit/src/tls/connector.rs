@@ -36,19 +36,34 @@ pub async fn connect(endpoint: &str, trust: &Trust, identity: Option<Arc<Identit
     target.channel()?.connect_with_connector(dial).await.map_err(|error| explain(endpoint, &error))
 }
 
-/// Why the other end refused our certificate, if that is what an error of a call says. With TLS 1.3 a client learns that
-/// only after its handshake, from the first call.
+/// The TLS alerts by which a server refuses a client's certificate.
+const REFUSALS: &[&str] = &[
+    "AccessDenied",
+    "BadCertificate",
+    "CertificateExpired",
+    "CertificateRequired",
+    "CertificateRevoked",
+    "CertificateUnknown",
+    // A signature does not fit: a CA of the same name but another key.
+    "DecryptError",
+    "UnknownCA",
+    "UnsupportedCertificate",
+];
+
+/// Why the other end refused our certificate, if that is what an error of a call (`tonic::Status`) says. With TLS 1.3 a
+/// client learns that only after its handshake, often from the first call.
 pub fn refusal(error: &(dyn StdError + 'static)) -> Option<Error> {
-    match find_tls(error)? {
-        rustls::Error::AlertReceived(alert) => Some(Error::new(
-            ErrorKind::Unauthenticated,
-            Reason::HostCertificateInvalid,
-            format!(
-                "the control plane refused this host's certificate ({alert:?}); if it expired, enrol again with a new join token"
-            ),
-        )),
-        _ => None,
-    }
+    // By its text, because h2 passes on the text of an IO error and not its type.
+    let text = chain(error);
+    let (_, alert) = text.split_once("received fatal alert: ")?;
+    let alert = REFUSALS.iter().find(|known| alert.starts_with(*known))?;
+    Some(Error::new(
+        ErrorKind::Unauthenticated,
+        Reason::HostCertificateInvalid,
+        format!(
+            "the control plane refused this host's certificate ({alert}); if it expired, enrol again with a new join token"
+        ),
+    ))
 }
 
 /// An endpoint taken apart.
