@@ -8,4 +8,5 @@ pub mod commands;
 pub mod engines;
 pub mod host;
 pub mod journal;
+pub mod link;
 pub mod members;

@@ -22,6 +22,7 @@ pub struct Outbox(Arc<Shared>);
 struct Shared {
     slots: Mutex<BTreeMap<String, Slot>>,
     added: Notify,
+    answered: Notify,
 }
 
 struct Slot {
@@ -73,6 +74,15 @@ impl Outbox {
             if let Some(slot) = slots.get_mut(&result.uid).filter(|slot| slot.result == *result) {
                 slot.standing = Standing::Refused;
             }
+        }
+        drop(slots);
+        self.0.answered.notify_one();
+    }
+
+    /// Waits until nothing is left to be reported. For one waiter.
+    pub async fn emptied(&self) {
+        while !self.waiting().is_empty() {
+            self.0.answered.notified().await;
         }
     }
 

@@ -1,0 +1,51 @@
+//! Heartbeats: facts of the host and its members, at the pace set and early when something changed.
+//!
+//! The first one of a connection goes out at once: one that was sent into a dying connection may have been lost.
+
+use std::{convert::Infallible, time::Duration};
+
+use tokio::time::sleep;
+use windlass_core::Error;
+use windlass_kit::random;
+use windlass_proto::agent::v1 as pb;
+
+use super::{
+    call::{ANSWER, call},
+    session::Conversation,
+};
+
+/// Changes within this go into one heartbeat.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Sends for ever; ends only with the connection.
+pub(super) async fn run(talk: &Conversation<'_>) -> Result<Infallible, Error> {
+    let (link, mut client) = (talk.link, talk.client.clone());
+    let mut changed = link.target().changed();
+    loop {
+        changed.mark_unchanged();
+        let request = pb::HeartbeatRequest {
+            session_id: link.session_id().to_owned(),
+            sequence: link.next_heartbeat(),
+            host: Some(link.load()),
+            members: link.target().facts(),
+            orphans: link.target().orphans(),
+            happenings: link.happenings().batch(),
+        };
+        let sent = request.happenings.len();
+        let answer = call(ANSWER, client.heartbeat(link.request(request))).await?;
+        talk.obey(answer.cadence);
+        link.happenings().stored(answer.happenings_stored);
+        if sent > 0 && !link.happenings().batch().is_empty() {
+            // More than one heartbeat's worth, or not stored: soon again, but not at once.
+            sleep(GATHER * 10).await;
+            continue;
+        }
+        // Jitter keeps a fleet that started together from beating together.
+        let pause = talk.cadence().heartbeat_every.mul_f64(0.9 + 0.2 * random::unit());
+        tokio::select! {
+            () = sleep(pause) => {}
+            Ok(()) = changed.changed() => sleep(GATHER).await,
+            () = link.happenings().added() => sleep(GATHER).await,
+        }
+    }
+}
