@@ -1,7 +1,7 @@
 //! The CA: an ECDSA P-256 key that signs host, member and server certificates.
 //!
 //! Invariants: the private key rests sealed, bound to its certificate by the pin in the sealing place; every certificate
-//! has a random serial, begins a minute in the past (clocks differ) and says in one URI what it is for. A crash has no
+//! has a random serial, begins up to a minute in the past and says in one URI what it is for. A crash has no
 //! effect here: nothing is stored but by the caller.
 
 use std::net::IpAddr;
@@ -25,7 +25,8 @@ use super::request::RequestedKey;
 use crate::secrets::Sealer;
 
 const CA_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
-const BACKDATE: SignedDuration = SignedDuration::from_mins(1);
+/// Clocks differ; but a short-lived certificate must not be past half of its life when it is signed.
+const LONGEST_BACKDATE: SignedDuration = SignedDuration::from_mins(1);
 
 /// The CA as it rests in the metadata.
 #[derive(Debug, Clone)]
@@ -219,7 +220,7 @@ fn params(common_name: &str, now: Timestamp, not_after: Timestamp) -> Result<Cer
             .map_err(|_| Error::internal("the clock is before 1970; set the time of this machine"))?;
         Ok::<_, Error>(rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(since))
     };
-    params.not_before = time(now - BACKDATE)?;
+    params.not_before = time(now - LONGEST_BACKDATE.min(not_after.duration_since(now) / 4))?;
     params.not_after = time(not_after)?;
     Ok(params)
 }

@@ -9,6 +9,8 @@ mod enrol;
 mod peer;
 mod request;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use authority::{Authority, SignedCert, StoredAuthority, Validity};
 pub use enrol::{Admission, TokenFacts, TokenUse, admit};

@@ -16,6 +16,8 @@ use super::Authority;
 
 /// The wall clock may be set while we sleep, so no sleep is longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// However short certificates live, they are not made in a hot loop.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
 
 /// Issues a certificate for `names` (DNS names and IP addresses) and keeps it fresh until shutdown.
 ///
@@ -37,6 +39,7 @@ pub fn keep_server_identity(
 
 async fn renew(authority: &Authority, names: &[String], store: &IdentityStore) {
     loop {
+        tokio::time::sleep(SHORTEST_SLEEP).await;
         sleep_until_due(&store.current()).await;
         match authority.issue_server(names, Timestamp::now()) {
             Ok(identity) => {
