@@ -5,7 +5,9 @@
 
 pub mod app;
 pub mod config;
+pub mod lease;
 pub mod metadata;
 pub mod pki;
+pub mod queue;
 pub mod sagas;
 pub mod secrets;

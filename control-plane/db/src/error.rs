@@ -2,7 +2,6 @@
 //!
 //! Unique violations are told apart by the constraint's name, so a name in use reads as such wherever it is found.
 
-use sqlx::error::ErrorKind as SqlKind;
 use windlass_core::{Error, Reason, error::ErrorKind};
 
 /// Turns an sqlx result into ours: `query.execute(tx).await.db()?`.
@@ -23,27 +22,25 @@ impl<T> DbResult<T> for Result<T, sqlx::migrate::MigrateError> {
 }
 
 pub(crate) fn convert(error: sqlx::Error) -> Error {
-    match &error {
-        sqlx::Error::Database(database) => match database.kind() {
-            SqlKind::UniqueViolation => taken(database.constraint().unwrap_or_default()).with_source(error),
-            SqlKind::ForeignKeyViolation
-            | SqlKind::NotNullViolation
-            | SqlKind::CheckViolation
-            | SqlKind::ExclusionViolation => {
-                Error::internal("a rule of the metadata schema was broken; the log has the details").with_source(error)
-            }
-            _ => by_code(database.code().as_deref().unwrap_or_default()).with_source(error),
-        },
+    let meaning = match error.as_database_error() {
+        Some(database) if database.is_unique_violation() => taken(database.constraint().unwrap_or_default()),
+        Some(database) => by_code(database.code().as_deref().unwrap_or_default()),
+        None if unreachable(&error) => Error::unavailable("the metadata database cannot be reached now; try again"),
+        None => Error::internal("the metadata database answered in an unexpected way; the log has the details"),
+    };
+    meaning.with_source(error)
+}
+
+fn unreachable(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
         sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => {
-            Error::unavailable("the metadata database cannot be reached now; try again").with_source(error)
-        }
-        _ => Error::internal("the metadata database answered in an unexpected way; the log has the details")
-            .with_source(error),
-    }
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed
+    )
 }
 
 /// What a violated unique constraint means to the user.
@@ -74,6 +71,10 @@ fn by_code(code: &str) -> Error {
         // connection trouble, out of resources, shutting down or starting, idle transaction ended by the server
         code if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") || code == "25P03" => {
             Error::unavailable("the metadata database cannot be reached now; try again")
+        }
+        // integrity constraints
+        code if code.starts_with("23") => {
+            Error::internal("a rule of the metadata schema was broken; the log has the details")
         }
         code => Error::internal("the metadata database refused a statement; the log has the details")
             .with_metadata("sqlstate", code),

@@ -292,19 +292,4 @@ impl Db {
         .db()?;
         Ok(ids.into_iter().map(OperationId).collect())
     }
-
-    /// How long until the next saga becomes due, by the database's clock; None when all are parked.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn sagas_next_due(&self) -> Result<Option<SignedDuration>, Error> {
-        let seconds = sqlx::query_scalar!(
-            r#"select extract(epoch from min(wake_at) - clock_timestamp())::float8 as "seconds"
-                 from saga where not done and wake_at is not null"#
-        )
-        .fetch_one(self.pool())
-        .await
-        .db()?;
-        Ok(seconds.map(|seconds| SignedDuration::from_secs_f64(seconds.max(0.0))))
-    }
 }

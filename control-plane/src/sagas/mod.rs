@@ -5,9 +5,13 @@
 pub mod runtime;
 
 pub use runtime::{
+    advance::Advance,
+    cancel::{cancel, cancellable},
     command::{CommandOutcome, NewCommand},
     context::StepContext,
-    registry::Registry,
+    executor::{Executor, Tuning, Waker},
+    registry::{Registry, StepInfo},
     saga::{Outcome, Progress, Saga, Step, StepFn, StepFuture, StepKind},
     start::{Request, start},
+    watch::{OperationWatch, Until},
 };

@@ -13,8 +13,13 @@
 //!
 //! A crash at any point leaves the last committed step; the next owner goes on from there.
 
+pub mod advance;
+pub mod cancel;
 pub mod command;
 pub mod context;
+pub mod executor;
+mod policy;
 pub mod registry;
 pub mod saga;
 pub mod start;
+pub mod watch;

@@ -101,7 +101,9 @@ impl Registry {
     pub fn with<S: Saga>(mut self) -> Self {
         let steps = S::steps();
         let infos: Vec<_> = steps.iter().map(|s| StepInfo { name: s.name, title: s.title, kind: s.kind }).collect();
-        if let Err(rule) = check(&infos) {
+        let undo = steps.iter().find(|step| (step.kind == StepKind::Undoable) != step.undo.is_some());
+        let rule = undo.map(|step| format!("{} must have an undo exactly if it is undoable", step.name));
+        if let Some(rule) = rule.or_else(|| check(&infos).err()) {
             panic!("saga {} breaks a rule: {rule}", S::KIND);
         }
         self.sagas.insert((S::KIND.as_str(), S::VERSION), Box::new(Erased { infos, steps, saga: PhantomData }));

@@ -26,7 +26,7 @@ pub struct Request {
     pub actor: String,
 }
 
-/// Begins the operation of saga `S`. After the commit call `Executor::wake`, or it starts a second later.
+/// Begins the operation of saga `S`. After the commit call [`Waker::wake`](super::executor::Waker::wake), or it starts a second later.
 ///
 /// # Errors
 /// `INSTANCE_BUSY` with metadata `operation` when another one works on the instance.
