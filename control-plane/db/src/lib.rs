@@ -26,6 +26,7 @@ pub mod projects;
 pub mod reservations;
 pub mod sagas;
 pub mod shard;
+pub mod supply;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

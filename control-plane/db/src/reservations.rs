@@ -14,47 +14,12 @@
 use sqlx::PgConnection;
 use windlass_core::{
     Error,
-    host::HostState,
     id::{HostId, InstanceId, MemberId, ProjectId},
     member::MemberRole,
     size::Resources,
 };
 
 use crate::error::DbResult as _;
-
-/// A project's limits and what it uses, locked until the transaction ends.
-#[derive(Debug, Clone, Copy)]
-pub struct ProjectCounters {
-    /// The most instances.
-    pub quota_instances: u64,
-    /// The most that members may reserve together.
-    pub quota: Resources,
-    /// Instances that are not deleted.
-    pub used_instances: u64,
-    /// What members reserve.
-    pub used: Resources,
-}
-
-/// A host's capacity and what is reserved of it, locked until the transaction ends.
-#[derive(Debug, Clone)]
-pub struct HostCounters {
-    /// Name, for messages.
-    pub name: String,
-    /// Whether its agent can be reached.
-    pub state: HostState,
-    /// Whether new members are refused.
-    pub cordoned: bool,
-    /// What the agent reported.
-    pub capacity: Resources,
-    /// How many times the processor may be promised.
-    pub cpu_overcommit: f64,
-    /// How many times the memory may be promised.
-    pub memory_overcommit: f64,
-    /// How many times the disk may be promised.
-    pub disk_overcommit: f64,
-    /// What members reserve.
-    pub reserved: Resources,
-}
 
 /// A member to be placed.
 #[derive(Debug, Clone, Copy)]
@@ -71,55 +36,17 @@ pub struct NewMember {
     pub resources: Resources,
 }
 
-/// Locks a project's counters.
-///
-/// # Errors
-/// `NOT_FOUND` when the project is gone.
-pub async fn project_counters_lock_tx(tx: &mut PgConnection, project: ProjectId) -> Result<ProjectCounters, Error> {
-    let row = sqlx::query!(
-        "select quota_instances, quota_cpu_millis, quota_memory, quota_disk,
-                used_instances, used_cpu_millis, used_memory, used_disk
-           from project where id = $1 for no key update",
-        project.0
-    )
-    .fetch_optional(tx)
-    .await
-    .db()?
-    .ok_or_else(|| Error::not_found("project", project))?;
-    Ok(ProjectCounters {
-        quota_instances: row.quota_instances.unsigned_abs(),
-        quota: resources(row.quota_cpu_millis, row.quota_memory, row.quota_disk),
-        used_instances: row.used_instances.unsigned_abs(),
-        used: resources(row.used_cpu_millis, row.used_memory, row.used_disk),
-    })
-}
-
-/// Locks a host's counters.
+/// Locks a host's counters until the transaction ends.
 ///
 /// # Errors
 /// `NOT_FOUND` when the host is gone.
-pub async fn host_counters_lock_tx(tx: &mut PgConnection, host: HostId) -> Result<HostCounters, Error> {
-    let row = sqlx::query!(
-        r#"select name, state as "state: HostState", cordoned, capacity_cpu_millis, capacity_memory, capacity_disk,
-                  cpu_overcommit, memory_overcommit, disk_overcommit,
-                  reserved_cpu_millis, reserved_memory, reserved_disk
-             from host where id = $1 for no key update"#,
-        host.0
-    )
-    .fetch_optional(tx)
-    .await
-    .db()?
-    .ok_or_else(|| Error::not_found("host", host))?;
-    Ok(HostCounters {
-        name: row.name,
-        state: row.state,
-        cordoned: row.cordoned,
-        capacity: resources(row.capacity_cpu_millis, row.capacity_memory, row.capacity_disk),
-        cpu_overcommit: row.cpu_overcommit,
-        memory_overcommit: row.memory_overcommit,
-        disk_overcommit: row.disk_overcommit,
-        reserved: resources(row.reserved_cpu_millis, row.reserved_memory, row.reserved_disk),
-    })
+pub async fn host_lock_tx(tx: &mut PgConnection, host: HostId) -> Result<(), Error> {
+    sqlx::query!("select id from host where id = $1 for no key update", host.0)
+        .fetch_optional(tx)
+        .await
+        .db()?
+        .map(drop)
+        .ok_or_else(|| Error::not_found("host", host))
 }
 
 /// Adds `change` to the number of instances of a project.
@@ -313,10 +240,6 @@ pub async fn port_block_tx(
     .await
     .db()
     .map(drop)
-}
-
-fn resources(cpu: i64, memory: i64, disk: i64) -> Resources {
-    Resources { cpu_millis: cpu.unsigned_abs(), memory_bytes: memory.unsigned_abs(), disk_bytes: disk.unsigned_abs() }
 }
 
 /// Sizes are checked far below the range of `i64`.
