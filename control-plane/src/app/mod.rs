@@ -9,6 +9,7 @@
 
 pub mod caller;
 pub mod context;
+pub mod instances;
 
 pub use caller::Caller;
 pub use context::Context;

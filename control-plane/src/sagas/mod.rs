@@ -2,7 +2,23 @@
 //!
 //! A new operation is a type that implements [`Saga`] in a file here and a line in the registry.
 
+mod all;
+pub mod change;
+mod goal;
+pub mod instance_create;
+pub mod instance_delete;
+pub mod instance_purge;
+pub mod instance_restart;
+pub mod instance_start;
+pub mod instance_stop;
+pub mod instance_undelete;
+pub mod instance_update;
+mod members;
+pub mod object_apply;
+pub mod observe;
 pub mod runtime;
+
+pub use all::registry;
 
 pub use runtime::{
     advance::Advance,
