@@ -7,17 +7,16 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use windlass_core::Error;
 use windlass_kit::{
-    random,
+    clock, random,
     shutdown::{Shutdown, TaskKind},
-    tls::{Identity, IdentityStore},
+    tls::IdentityStore,
 };
 
 use super::Authority;
 
-/// The wall clock may be set while we sleep, so no sleep is longer.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// However short certificates live, they are not made in a hot loop.
-const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
+const WAIT_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// Issues a certificate for `names` (DNS names and IP addresses) and keeps it fresh until shutdown.
 ///
@@ -39,8 +38,8 @@ pub fn keep_server_identity(
 
 async fn renew(authority: &Authority, names: &[String], store: &IdentityStore) {
     loop {
-        tokio::time::sleep(SHORTEST_SLEEP).await;
-        sleep_until_due(&store.current()).await;
+        tokio::time::sleep(SHORTEST_WAIT).await;
+        clock::sleep_until(store.current().renew_at(random::unit())).await;
         match authority.issue_server(names, Timestamp::now()) {
             Ok(identity) => {
                 tracing::info!(not_after = %identity.not_after(), "renewed the server certificate");
@@ -48,20 +47,8 @@ async fn renew(authority: &Authority, names: &[String], store: &IdentityStore) {
             }
             Err(error) => {
                 tracing::error!(error = error.chain(), "cannot renew the server certificate; trying again");
-                tokio::time::sleep(LONGEST_SLEEP).await;
+                tokio::time::sleep(WAIT_AFTER_FAILURE).await;
             }
-        }
-    }
-}
-
-async fn sleep_until_due(identity: &Identity) {
-    let due = identity.renew_at(random::unit());
-    loop {
-        let left = due.duration_since(Timestamp::now());
-        match Duration::try_from(left) {
-            Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LONGEST_SLEEP)).await,
-            // Zero or negative: it is due.
-            _ => return,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use windlass_core::Error;
+use windlass_core::{Error, ErrorKind, Reason};
 
 /// Who may read a file or enter a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Access {
 /// Puts `content` in the place of the file, or makes it.
 ///
 /// # Errors
-/// `INTERNAL` naming the path and what the operating system said.
+/// As [`failed`].
 pub fn replace(path: &Path, content: &[u8], access: Access) -> Result<(), Error> {
     let directory = parent(path);
     let mut temporary = path.as_os_str().to_owned();
@@ -63,7 +63,11 @@ pub fn replace(path: &Path, content: &[u8], access: Access) -> Result<(), Error>
         fs::rename(&temporary, path)?;
         sync_directory(directory)
     };
-    write().map_err(|error| failed("write", path, error))
+    write().map_err(|error| {
+        // On a full disk the half-written neighbour would take room for nothing; if it cannot go, the first error counts.
+        let _ = fs::remove_file(&temporary);
+        failed("write", path, error)
+    })
 }
 
 /// Makes the names in a directory survive power loss.
@@ -142,8 +146,16 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
-    Error::internal(format!("cannot {verb} {}: {error}", path.display())).with_source(error)
+/// What could not be done with a path: `DISK_FULL` if there is no room, else `INTERNAL`. `verb` as in "cannot verb path".
+pub fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
+    let message = format!("cannot {verb} {}: {error}", path.display());
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let failure = if full {
+        Error::new(ErrorKind::ResourceExhausted, Reason::DiskFull, message)
+    } else {
+        Error::internal(message)
+    };
+    failure.with_source(error)
 }
 
 #[cfg(test)]
@@ -181,6 +193,24 @@ mod tests {
         assert!(error.message.starts_with("cannot write /nonexistent/x: "), "{error}");
         assert_eq!(read_if_there(Path::new("/nonexistent/x")).expect("absent"), None);
         remove(Path::new("/nonexistent/x")).expect("absent is fine");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let error = failed("write", Path::new("/x"), io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(error.reason, Reason::DiskFull);
+        // A device that is always full, by way of a name that is not replaced.
+        let full = fs::write("/dev/full", "x").expect_err("always full");
+        assert_eq!(failed("write", Path::new("/dev/full"), full).reason, Reason::DiskFull);
+    }
+
+    #[test]
+    fn a_failed_replacement_leaves_the_old_file_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("taken");
+        fs::create_dir(&path).expect("a directory in its place");
+        replace(&path, b"x", Access::Private).expect_err("a directory cannot be replaced by a file");
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
     }
 
     #[test]

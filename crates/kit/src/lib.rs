@@ -5,6 +5,7 @@
 //! wherever a decision depends on them. Depends on `windlass-core` for the error type only.
 
 pub mod backoff;
+pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod files;

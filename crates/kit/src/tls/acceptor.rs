@@ -73,7 +73,8 @@ pub fn server(random: f64) -> tonic::transport::Server {
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_connection_age(age)
-        .max_connection_age_grace(Duration::from_secs(120))
+        // Longer than the longest poll is held.
+        .max_connection_age_grace(Duration::from_secs(330))
 }
 
 fn config(identity: Arc<IdentityStore>, clients: &Authorities) -> Result<ServerConfig, Error> {

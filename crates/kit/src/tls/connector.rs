@@ -7,7 +7,7 @@
 use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, client::Resumption, pki_types::ServerName, version::TLS13};
+use rustls::{CertificateError, ClientConfig, OtherError, client::Resumption, pki_types::ServerName, version::TLS13};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -33,7 +33,7 @@ pub async fn connect(endpoint: &str, trust: &Trust, identity: Option<Arc<Identit
             async move { target.dial(&connector).await.map(TokioIo::new) }
         })
     };
-    target.channel()?.connect_with_connector(dial).await.map_err(|error| explain(endpoint, &error))
+    target.channel()?.connect_with_connector(dial).await.map_err(|error| explain(endpoint, error))
 }
 
 /// The TLS alerts by which a server refuses a client's certificate.
@@ -126,23 +126,37 @@ fn config(trust: &Trust, identity: Option<Arc<IdentityStore>>) -> Result<ClientC
     Ok(config)
 }
 
-fn explain(endpoint: &str, error: &(dyn StdError + 'static)) -> Error {
-    match find_tls(error) {
-        Some(rustls::Error::InvalidCertificate(why)) => Error::new(
+fn explain(endpoint: &str, error: tonic::transport::Error) -> Error {
+    if let Some(rustls::Error::InvalidCertificate(why)) = find(&error) {
+        return Error::new(
             ErrorKind::Unauthenticated,
             Reason::ServerCertificateInvalid,
-            format!("{endpoint} is not trusted: {why}; check the endpoint's host name and the CA or pin"),
-        ),
-        _ => refusal(error)
-            .unwrap_or_else(|| Error::unavailable(format!("cannot connect to {endpoint}: {}", chain(error)))),
+            format!("{endpoint} is not trusted: {}; check the endpoint's host name and the CA or pin", distrust(why)),
+        );
     }
+    refusal(&error).unwrap_or_else(|| {
+        // What the operating system said is what helps; the layers above it only say that connecting failed.
+        let cause = find::<io::Error>(&error).map_or_else(|| chain(&error), ToString::to_string);
+        Error::unavailable(format!("cannot connect to {endpoint}: {cause}")).with_source(error)
+    })
 }
 
-/// Looks for a TLS error in a chain of sources, also inside IO errors, which hide theirs.
-fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+fn distrust(why: &CertificateError) -> String {
+    if let CertificateError::Other(OtherError(own)) = why {
+        return own.to_string();
+    }
+    // A bad signature is what a CA of the same name but another key gives.
+    if matches!(why, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
+        return "its certificate is not from the trusted CA".to_owned();
+    }
+    why.to_string()
+}
+
+/// Looks for an error of one type in a chain of sources, also inside IO errors, which hide theirs.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+        if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
