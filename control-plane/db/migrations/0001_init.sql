@@ -89,6 +89,8 @@ create table host (
     agent_version      text not null default '',
     boot_id            text not null default '',
     session_id         text not null default '',
+    -- the last happening stored of that session
+    happenings         bigint not null default 0,
     orphans            jsonb not null default '[]',
     load               jsonb not null default '{}',
     last_seen_time     timestamptz,

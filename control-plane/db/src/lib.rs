@@ -7,6 +7,7 @@
 //! are methods of [`Db`]. Every write by the owner of a lease happens in a transaction begun by [`Db::guarded`].
 //! A crash in the middle of anything here leaves what the last commit left.
 
+pub mod agents;
 pub mod api_keys;
 pub mod catalogues;
 pub mod certificates;
