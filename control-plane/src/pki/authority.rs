@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, string::Ia5String,
 };
+use rustls::pki_types::DnsName;
 use secrecy::{ExposeSecret, SecretString};
 use windlass_core::{
     Error,
@@ -142,7 +143,7 @@ impl Authority {
     /// `INTERNAL` if the crypto library fails.
     pub fn sign_host(&self, key: &RequestedKey, host: HostId, name: &str, now: Timestamp) -> Result<SignedCert, Error> {
         let mut params = params(name, now, now + self.validity.host)?;
-        params.subject_alt_names = vec![SanType::URI(text(&super::peer::host_uri(host))?)];
+        params.subject_alt_names = vec![SanType::URI(uri(super::peer::host_uri(host))?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params, key.public_key())
     }
@@ -160,9 +161,9 @@ impl Authority {
         now: Timestamp,
     ) -> Result<SignedCert, Error> {
         let mut params = params(&member.to_string(), now, now + self.validity.member)?;
-        params.subject_alt_names = vec![SanType::URI(text(&format!("windlass://member/{member}"))?)];
+        params.subject_alt_names = vec![SanType::URI(uri(format!("windlass://member/{member}"))?)];
         for name in names {
-            params.subject_alt_names.push(SanType::DnsName(text(name)?));
+            params.subject_alt_names.push(SanType::DnsName(dns_name(name)?));
         }
         params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -178,7 +179,7 @@ impl Authority {
         for name in names {
             params.subject_alt_names.push(match name.parse() {
                 Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(text(name)?),
+                Err(_) => SanType::DnsName(dns_name(name)?),
             });
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -225,8 +226,14 @@ fn params(common_name: &str, now: Timestamp, not_after: Timestamp) -> Result<Cer
     Ok(params)
 }
 
-fn text(name: &str) -> Result<rcgen::string::Ia5String, Error> {
-    name.try_into().map_err(|_| Error::invalid("names", format!("{name:?} is not an ASCII name; write it in punycode")))
+fn uri(text: String) -> Result<Ia5String, Error> {
+    text.try_into().map_err(crypto)
+}
+
+fn dns_name(name: &str) -> Result<Ia5String, Error> {
+    let wrong = || Error::invalid("names", format!("{name:?} is neither a DNS name (punycode) nor an IP address"));
+    DnsName::try_from(name).map_err(|_| wrong())?;
+    name.try_into().map_err(|_| wrong())
 }
 
 fn place(pin: Pin) -> String {

@@ -15,7 +15,7 @@ use rustls::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -95,6 +95,25 @@ fn config(identity: Arc<IdentityStore>, clients: &Authorities) -> Result<ServerC
     Ok(config)
 }
 
+/// Counts connections that found no place, so that a flood of them is not a flood of log lines.
+#[derive(Default)]
+struct Crowd {
+    turned_away: u64,
+    told: Option<Instant>,
+}
+
+impl Crowd {
+    const QUIET: Duration = Duration::from_secs(10);
+
+    fn turned_away(&mut self, limit: usize) {
+        self.turned_away += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= Self::QUIET) {
+            tracing::warn!(limit, closed = self.turned_away, "too many TLS handshakes in flight; closing connections");
+            *self = Self { turned_away: 0, told: Some(Instant::now()) };
+        }
+    }
+}
+
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -102,6 +121,7 @@ async fn accept(
     finished: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
 ) {
     let places = Arc::new(Semaphore::new(limits.handshakes));
+    let mut crowd = Crowd::default();
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -114,7 +134,7 @@ async fn accept(
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, limit = limits.handshakes, "too many TLS handshakes in flight; closed a connection");
+            crowd.turned_away(limits.handshakes);
             continue;
         };
         let (acceptor, finished) = (acceptor.clone(), finished.clone());
