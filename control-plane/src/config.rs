@@ -3,18 +3,22 @@
 //! Invariant: a [`Config`] that passed [`Config::check`] needs no further check. Durations are written as in
 //! `"30s"`, `"5m"`, `"24h"`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use windlass_core::{Error, error::FieldViolation};
+use windlass_kit::{config, telemetry::TelemetryConfig};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The whole configuration of a control plane.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Directory for keys and the embedded metadata database.
@@ -36,10 +40,29 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// What one key may ask for.
     pub limits: LimitConfig,
+    /// Logs.
+    pub log: TelemetryConfig,
+}
+
+/// What flags and the environment set; they win over the file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Overrides {
+    /// Directory for keys and the embedded metadata database.
+    #[arg(long, global = true, env = "WINDLASS_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Address of the one port for the API and the agents.
+    #[arg(long, global = true, env = "WINDLASS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Name by which clients and agents reach this node; may be repeated.
+    #[arg(long, global = true, env = "WINDLASS_ADVERTISE", value_delimiter = ',', value_name = "NAME")]
+    pub advertise: Vec<String>,
+    /// URL of an external metadata database. In the environment rather than in argv if it has a password.
+    #[arg(long, global = true, env = "WINDLASS_METADATA_URL", hide_env_values = true, value_name = "URL")]
+    pub metadata_url: Option<String>,
 }
 
 /// Where the metadata is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetadataConfig {
     /// `postgres://…` of a PostgreSQL 15 or newer; absent runs a private one on this machine.
@@ -53,7 +76,7 @@ pub struct MetadataConfig {
 }
 
 /// Timing of agents.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CadenceConfig {
     /// Between two heartbeats of an agent, 1 s to 5 min.
@@ -67,7 +90,7 @@ pub struct CadenceConfig {
 }
 
 /// Lifetimes of certificates. Each is renewed at half of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CertificateConfig {
     /// Of agents, 1 min to 1 year.
@@ -79,7 +102,7 @@ pub struct CertificateConfig {
 }
 
 /// How long finished things are remembered.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionConfig {
     /// Answers kept for repeats with the same request id, 1 h to 30 days.
@@ -93,7 +116,7 @@ pub struct RetentionConfig {
 }
 
 /// Limits per API key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitConfig {
     /// Calls per second in the long run, 1 to 1,000,000.
@@ -114,6 +137,7 @@ impl Default for Config {
             certificates: CertificateConfig::default(),
             retention: RetentionConfig::default(),
             limits: LimitConfig::default(),
+            log: TelemetryConfig::default(),
         }
     }
 }
@@ -148,6 +172,53 @@ impl Default for LimitConfig {
 }
 
 impl Config {
+    /// Reads the file, if one is named, applies the overrides and checks the whole.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the file cannot be read; `INVALID_FIELD` naming line and key, or every value out of its limits.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, Error> {
+        let mut config: Self = match file {
+            Some(path) => config::load(path)?,
+            None => Self::default(),
+        };
+        if let Some(dir) = &overrides.state_dir {
+            config.state_dir.clone_from(dir);
+        }
+        if let Some(listen) = overrides.listen {
+            config.listen = listen;
+        }
+        if !overrides.advertise.is_empty() {
+            config.advertise.clone_from(&overrides.advertise);
+        }
+        if let Some(url) = &overrides.metadata_url {
+            config.metadata.url = Some(url.clone());
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What matters of it in a few lines, without secrets.
+    pub fn describe(&self) -> String {
+        let metadata = match self.metadata.url {
+            Some(_) => "external".to_owned(),
+            None => format!("embedded, in {}", self.state_dir.join("metadata").display()),
+        };
+        let lines = [
+            ("state_dir", self.state_dir.display().to_string()),
+            ("listen", self.listen.to_string()),
+            ("advertise", self.advertise.join(", ")),
+            ("metadata", metadata),
+            ("undelete_window", format!("{:#}", self.undelete_window)),
+            ("cadence.heartbeat_every", format!("{:#}", self.cadence.heartbeat_every)),
+            ("cadence.poll_hold", format!("{:#}", self.cadence.poll_hold)),
+            ("cadence.offline_after", format!("{:#}", self.cadence.offline_after)),
+            ("certificates.host", format!("{:#}", self.certificates.host)),
+            ("certificates.server", format!("{:#}", self.certificates.server)),
+            ("certificates.member", format!("{:#}", self.certificates.member)),
+        ];
+        lines.map(|(name, value)| format!("{name} = {value}")).join("\n")
+    }
+
     /// Most connections to the metadata database.
     pub fn connections(&self) -> u32 {
         self.metadata.connections.unwrap_or(20)

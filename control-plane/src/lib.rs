@@ -3,11 +3,16 @@
 //! Layers, top down: `api` (gRPC: names, messages, errors of the wire) → `app` (use cases: permissions, transactions)
 //! → `windlass-db` (SQL) and `windlass-logic` (pure decisions). Every layer knows only those below it.
 
+pub mod api;
 pub mod app;
 pub mod config;
+pub mod installation;
 pub mod lease;
+pub mod local;
 pub mod metadata;
 pub mod pki;
+pub mod plane;
 pub mod queue;
 pub mod sagas;
 pub mod secrets;
+pub mod state_dir;

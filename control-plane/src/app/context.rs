@@ -1,8 +1,16 @@
 //! What every use case needs, made once at start and shared.
 
+use std::sync::Arc;
+
 use windlass_db::Db;
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    pki::Authority,
+    queue::HostWaker,
+    sagas::{OperationWatch, Registry, Waker},
+    secrets::Sealer,
+};
 
 /// Shared parts of the control plane, by `Arc`.
 #[derive(Debug)]
@@ -11,4 +19,16 @@ pub struct Context {
     pub db: Db,
     /// What the operator set.
     pub config: Config,
+    /// Seals secrets before they are stored.
+    pub sealer: Sealer,
+    /// Signs certificates.
+    pub authority: Arc<Authority>,
+    /// The sagas that this binary knows.
+    pub registry: Arc<Registry>,
+    /// Wakes the executor after a commit that started an operation.
+    pub sagas: Waker,
+    /// Wakes the queue after a commit that queued commands.
+    pub hosts: HostWaker,
+    /// Waits for operations.
+    pub watch: OperationWatch,
 }
