@@ -4,9 +4,14 @@
 //! engines and their processes. It decides nothing: it acts on commands and reports facts. Databases are not its
 //! children in spirit: the agent may stop, crash or be upgraded and they go on.
 
+pub mod cli;
 pub mod commands;
+pub mod config;
 pub mod engines;
 pub mod host;
 pub mod journal;
 pub mod link;
+pub mod lock;
 pub mod members;
+pub mod sim;
+pub mod status;

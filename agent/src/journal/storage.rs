@@ -7,7 +7,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use windlass_kit::files::{self, Access};
@@ -92,20 +92,25 @@ impl Storage for FileStorage {
     }
 }
 
-/// Memory that outlives a simulated agent: clones share the bytes. It can be given a size, to play a full disk.
+/// Memory that outlives a simulated agent: clones share the bytes. Who loads it last owns it: a journal that was killed
+/// cannot write behind the back of its successor. It can be given a size, to play a full disk.
 #[derive(Clone, Default)]
-pub struct MemoryStorage(Arc<Mutex<Disk>>);
+pub struct MemoryStorage {
+    disk: Arc<Mutex<Disk>>,
+    owner: u64,
+}
 
 #[derive(Default)]
 struct Disk {
     bytes: Vec<u8>,
     room: Option<usize>,
+    owner: u64,
 }
 
 impl MemoryStorage {
     /// Storage that holds these bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(Disk { bytes, room: None })))
+        Self { disk: Arc::new(Mutex::new(Disk { bytes, ..Disk::default() })), owner: 0 }
     }
 
     /// What is stored.
@@ -118,30 +123,40 @@ impl MemoryStorage {
         self.disk().room = room;
     }
 
-    fn disk(&self) -> std::sync::MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owned(&self) -> io::Result<MutexGuard<'_, Disk>> {
+        let disk = self.disk();
+        if disk.owner == self.owner { Ok(disk) } else { Err(io::Error::other("another journal took over")) }
     }
 }
 
 impl Storage for MemoryStorage {
     fn load(&mut self) -> io::Result<Vec<u8>> {
-        Ok(self.bytes())
+        let mut disk = self.disk();
+        disk.owner += 1;
+        let (bytes, owner) = (disk.bytes.clone(), disk.owner);
+        drop(disk);
+        self.owner = owner;
+        Ok(bytes)
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut disk = self.disk();
+        let mut disk = self.owned()?;
         let free = disk.room.map_or(usize::MAX, |room| room.saturating_sub(disk.bytes.len()));
         disk.bytes.extend_from_slice(&bytes[..bytes.len().min(free)]);
         if bytes.len() > free { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.disk().bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        self.owned()?.bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         Ok(())
     }
 
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut disk = self.disk();
+        let mut disk = self.owned()?;
         if disk.room.is_some_and(|room| bytes.len() > room) {
             return Err(io::ErrorKind::StorageFull.into());
         }

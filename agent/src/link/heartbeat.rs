@@ -11,18 +11,26 @@ use windlass_proto::agent::v1 as pb;
 
 use super::{
     call::{ANSWER, call},
+    hello::{self, Engines},
     session::Conversation,
 };
 
 /// Changes within this go into one heartbeat.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Sends for ever; ends only with the connection.
-pub(super) async fn run(talk: &Conversation<'_>) -> Result<Infallible, Error> {
+/// Sends for ever; ends only with the connection. Says hello again when the engines are no longer those that were told:
+/// one was installed, or its catalogue became known.
+pub(super) async fn run(talk: &Conversation<'_>, mut told: Engines) -> Result<Infallible, Error> {
     let (link, mut client) = (talk.link, talk.client.clone());
     let mut changed = link.target().changed();
     loop {
         changed.mark_unchanged();
+        let engines = hello::engines(link);
+        if engines != told {
+            let cadence = hello::hello(link, &mut client).await?;
+            talk.obey(Some(cadence));
+            told = engines;
+        }
         let request = pb::HeartbeatRequest {
             session_id: link.session_id().to_owned(),
             sequence: link.next_heartbeat(),

@@ -1,6 +1,6 @@
 //! The first words on a connection: what this host is and has, and the catalogues that the control plane lacks.
 
-use windlass_core::{Error, size::Resources};
+use windlass_core::{Error, engine::Engine, size::Resources};
 use windlass_proto::agent::v1 as pb;
 
 use super::{
@@ -20,6 +20,15 @@ pub struct HostDescription {
     pub address: String,
     /// Ports that members may get, first and last.
     pub ports: (u16, u16),
+}
+
+/// Engine, whole version, and whether the catalogue is known: what a hello tells of engines, in short.
+pub(super) type Engines = Vec<(Engine, String, bool)>;
+
+/// What a hello would tell now.
+pub(super) fn engines(link: &Link) -> Engines {
+    let engines = link.target().engines();
+    engines.into_iter().map(|known| (known.engine, known.full_version, known.catalogue.is_some())).collect()
 }
 
 /// Says hello, hands over the catalogues asked for, and gives the pace.

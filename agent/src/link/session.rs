@@ -19,8 +19,12 @@ use windlass_kit::failpoint::Failpoints;
 use windlass_proto::agent::v1::{self as pb, agent_service_client::AgentServiceClient};
 
 use super::{
-    HostDescription, HostIdentity, LinkCertificates, LinkStatus, cadence::Cadence, happenings::Happenings, heartbeat,
-    hello, poll, renew, report,
+    HostDescription, HostIdentity, LinkCertificates, LinkStatus,
+    cadence::Cadence,
+    happenings::Happenings,
+    heartbeat,
+    hello::{self, Engines},
+    poll, renew, report,
 };
 use crate::commands::{CommandTarget, Executor, Outbox};
 
@@ -122,6 +126,7 @@ impl Link {
     ) -> Conversed {
         let begun = Instant::now();
         let mut client = Client::new(channel);
+        let told = hello::engines(self);
         let cadence = match stop.run_until_cancelled(hello::hello(self, &mut client)).await {
             None => return Conversed { ended: Ended::Stopped, cadence: None, lasted: begun.elapsed() },
             Some(Err(error)) => {
@@ -139,7 +144,7 @@ impl Link {
             cadence: watch::Sender::new(cadence),
             renewed: CancellationToken::new(),
         };
-        let ended = talk.run(identity, stop).await;
+        let ended = talk.run(told, identity, stop).await;
         self.parts.certificates.disconnected();
         Conversed { ended, cadence: Some(talk.cadence()), lasted: begun.elapsed() }
     }
@@ -220,7 +225,7 @@ impl Conversation<'_> {
         self.cadence().drain || self.renewed.is_cancelled()
     }
 
-    async fn run(&self, identity: Option<&HostIdentity>, stop: &CancellationToken) -> Ended {
+    async fn run(&self, told: Engines, identity: Option<&HostIdentity>, stop: &CancellationToken) -> Ended {
         let renew = async {
             match identity {
                 Some(identity) => renew::run(self, identity).await,
@@ -229,7 +234,7 @@ impl Conversation<'_> {
         };
         // Boxed: together they are some kilobytes, and there may be a thousand of them in one test.
         let (poll, report) = (Box::pin(poll::run(self)), Box::pin(report::run(self)));
-        let (heartbeat, renew) = (Box::pin(heartbeat::run(self)), Box::pin(renew));
+        let (heartbeat, renew) = (Box::pin(heartbeat::run(self, told)), Box::pin(renew));
         tokio::select! {
             biased;
             () = stop.cancelled() => {

@@ -1,0 +1,228 @@
+//! One simulated agent and its lives.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::{metadata::MetadataMap, transport::Channel};
+use uuid::Uuid;
+use windlass_core::{
+    Error,
+    engine::Engine,
+    size::{GIB, Resources},
+};
+use windlass_kit::failpoint::Failpoints;
+use windlass_proto::agent::v1 as pb;
+
+use super::FakeTarget;
+use crate::{
+    commands::{Executor, Outbox},
+    journal::{Journal, MemoryStorage},
+    link::{
+        Dialer, HostDescription, HostIdentity, Link, LinkCertificates, LinkParts, LinkStatus, LoadSource, Pace,
+        TlsDialer, keep_connected,
+    },
+    members::InstalledEngine,
+};
+
+/// How a simulated agent gets to the control plane.
+#[derive(Clone)]
+pub enum SimConnection {
+    /// By a channel that others may use too. `metadata` goes with each call, for a server that has no certificate to
+    /// tell its callers apart.
+    Shared {
+        /// The channel.
+        channel: Channel,
+        /// For example the host's id.
+        metadata: MetadataMap,
+    },
+    /// As a real agent, by TLS with the identity of an enrolled host.
+    Enrolled {
+        /// `https://host:port`, at least one.
+        endpoints: Vec<String>,
+        /// See [`crate::link::Enrolment`].
+        identity: Arc<HostIdentity>,
+    },
+}
+
+/// What a simulated host looks like.
+#[derive(Debug, Clone)]
+pub struct SimPlan {
+    /// What it says of itself.
+    pub host: HostDescription,
+    /// What it has installed.
+    pub engines: Vec<InstalledEngine>,
+    /// How fast it comes back.
+    pub pace: Pace,
+    /// Places where tests make things fail.
+    pub failpoints: Failpoints,
+}
+
+impl Default for SimPlan {
+    /// 64 cores, 256 GiB, 4 TiB; PostgreSQL 15 and MariaDB 10.11 without catalogues; back within milliseconds.
+    fn default() -> Self {
+        let engine = |engine, version: &str, full: &str| InstalledEngine {
+            engine,
+            version: version.to_owned(),
+            full_version: full.to_owned(),
+            catalogue: None,
+        };
+        Self {
+            host: HostDescription {
+                boot_id: Uuid::now_v7().to_string(),
+                capacity: Resources { cpu_millis: 64_000, memory_bytes: 256 * GIB, disk_bytes: 4096 * GIB },
+                address: "127.0.0.1".to_owned(),
+                ports: (20_000, 29_999),
+            },
+            engines: vec![engine(Engine::Postgres, "15", "15.13"), engine(Engine::Mariadb, "10.11", "10.11.11")],
+            pace: Pace {
+                base: Duration::from_millis(10),
+                cap: Duration::from_millis(500),
+                refused: (Duration::from_millis(500), Duration::from_millis(1000)),
+            },
+            failpoints: Failpoints::none(),
+        }
+    }
+}
+
+/// A simulated agent. Its members and its journal outlive its kills.
+pub struct SimAgent {
+    plan: SimPlan,
+    connection: SimConnection,
+    target: Arc<FakeTarget>,
+    disk: MemoryStorage,
+    life: Option<Life>,
+}
+
+/// From a start to a stop or kill.
+struct Life {
+    stop: CancellationToken,
+    executor: Executor,
+    status: watch::Receiver<LinkStatus>,
+    task: JoinHandle<()>,
+}
+
+impl SimAgent {
+    /// An agent that does not run yet.
+    pub fn new(connection: SimConnection, plan: SimPlan) -> Self {
+        let target = FakeTarget::new(plan.engines.clone());
+        Self { plan, connection, target, disk: MemoryStorage::default(), life: None }
+    }
+
+    /// Starts it, if it does not run. Needs a runtime.
+    ///
+    /// # Errors
+    /// If its journal cannot be read or written.
+    pub fn start(&mut self) -> Result<(), Error> {
+        if self.life.is_some() {
+            return Ok(());
+        }
+        let journal = Journal::open(self.disk.clone())?;
+        let outbox = Outbox::default();
+        let executor = Executor::start(self.target.clone(), journal, outbox.clone(), self.plan.failpoints.clone());
+        let metadata = match &self.connection {
+            SimConnection::Shared { metadata, .. } => metadata.clone(),
+            SimConnection::Enrolled { .. } => MetadataMap::new(),
+        };
+        let link = Link::new(LinkParts {
+            session_id: Uuid::now_v7().to_string(),
+            host: self.plan.host.clone(),
+            load: Arc::new(NoLoad),
+            target: self.target.clone(),
+            executor: executor.clone(),
+            outbox,
+            certificates: LinkCertificates::new(),
+            failpoints: self.plan.failpoints.clone(),
+            metadata,
+        });
+        let (stop, status) = (CancellationToken::new(), link.status());
+        let task = tokio::spawn(live(link, self.connection.clone(), self.plan.pace.clone(), stop.clone()));
+        self.life = Some(Life { stop, executor, status, task });
+        Ok(())
+    }
+
+    /// Ends it in order: running commands may end and be reported.
+    pub async fn stop(&mut self) {
+        if let Some(life) = self.life.take() {
+            life.stop.cancel();
+            // A panic of the agent is the test's to see in its log; there is nothing to clean up after it.
+            let _ = life.task.await;
+            life.executor.stop(Duration::ZERO).await;
+        }
+    }
+
+    /// Ends it as kill -9 does: nothing more is sent, nothing running is finished.
+    pub async fn kill(&mut self) {
+        if let Some(life) = self.life.take() {
+            life.task.abort();
+            let _ = life.task.await;
+            life.executor.stop(Duration::ZERO).await;
+        }
+    }
+
+    /// Kills it and starts it again.
+    ///
+    /// # Errors
+    /// As [`SimAgent::start`].
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.kill().await;
+        self.start()
+    }
+
+    /// Its members and what was done to them.
+    pub fn target(&self) -> &Arc<FakeTarget> {
+        &self.target
+    }
+
+    /// The disk under its journal.
+    pub fn disk(&self) -> &MemoryStorage {
+        &self.disk
+    }
+
+    /// How its connection stands; `None` while it does not run.
+    pub fn status(&self) -> Option<LinkStatus> {
+        self.life.as_ref().map(|life| life.status.borrow().clone())
+    }
+
+    /// Waits until it is connected. Waits for ever if it does not run.
+    pub async fn connected(&self) {
+        let Some(life) = &self.life else { return std::future::pending().await };
+        let connected = |status: &LinkStatus| matches!(status, LinkStatus::Connected { .. });
+        if life.status.clone().wait_for(connected).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+async fn live(link: Link, connection: SimConnection, pace: Pace, stop: CancellationToken) {
+    match connection {
+        SimConnection::Shared { channel, .. } => {
+            let dialer = SharedChannel(channel);
+            keep_connected(&link, &dialer, &["shared".to_owned()], None, &pace, &stop).await;
+        }
+        SimConnection::Enrolled { endpoints, identity } => {
+            let dialer = TlsDialer(identity.clone());
+            keep_connected(&link, &dialer, &endpoints, Some(&identity), &pace, &stop).await;
+        }
+    }
+}
+
+/// The same channel at each dial; it reconnects by itself.
+struct SharedChannel(Channel);
+
+#[async_trait]
+impl Dialer for SharedChannel {
+    async fn dial(&self, _endpoint: &str) -> Result<Channel, Error> {
+        Ok(self.0.clone())
+    }
+}
+
+/// A machine that does nothing.
+struct NoLoad;
+
+impl LoadSource for NoLoad {
+    fn sample(&self) -> pb::HostFacts {
+        pb::HostFacts::default()
+    }
+}
