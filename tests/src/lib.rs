@@ -9,6 +9,7 @@ pub mod api;
 pub mod database;
 pub mod leaks;
 pub mod program;
+pub mod soak;
 pub mod stack;
 pub mod wait;
 

@@ -232,7 +232,8 @@ impl Stack {
         let user = run_as().map(|user| format!("run_as = {user:?}\n")).unwrap_or_default();
         let text = format!(
             "state_dir = {:?}\nrun_dir = {:?}\nendpoints = [{:?}]\nhost_name = {name:?}\naddress = \"127.0.0.1\"\n\
-             port_low = {low}\nport_high = {high}\n{user}{}",
+             port_low = {low}\nport_high = {high}\nprocess_host = \"direct\"\n\
+             check_every = \"1s\"\n{user}{}",
             directory.join("state"),
             directory.join("run"),
             self.endpoint,

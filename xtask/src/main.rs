@@ -8,6 +8,7 @@ mod demo;
 mod lint;
 mod packages;
 mod scratch_postgres;
+mod soak;
 mod sqlx;
 mod test;
 mod workspace;
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Arguments),
     /// Format, clippy, module boundaries, drift of the stored SQL checks, dependency rules.
     Lint(lint::Arguments),
+    /// Kill control plane, agents and databases at random during a mixed workload, then check everything.
+    Soak(soak::Arguments),
     /// Write the stored SQL checks (.sqlx) anew from the migrations.
     SqlxPrepare,
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Lint(arguments) => lint::run(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::SqlxPrepare => sqlx::prepare(),
     };
     match result {

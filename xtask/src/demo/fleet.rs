@@ -1,6 +1,8 @@
 //! The fleet of the demo: one control plane and its agents, as real programs with configuration files like anyone's.
 
+use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -73,17 +75,21 @@ impl<'a> Fleet<'a> {
         let config = directory.join("agent.toml");
         let low = 20_000 + number * PORTS;
         let run_as = run_as(self.user).map(|name| format!("run_as = \"{name}\"\n")).unwrap_or_default();
+        let token_file = directory.join("join-token");
+        write_secret(&token_file, &token)?;
+        // Run by systemd the databases would outlive a killed demo; directly they are found by their pid files.
         let text = format!(
-            "state_dir = {:?}\nrun_dir = {:?}\nendpoints = [{:?}]\nhost_name = {name:?}\naddress = \"127.0.0.1\"\n\
-             port_low = {low}\nport_high = {}\n{run_as}",
+            "state_dir = {:?}\nrun_dir = {:?}\nendpoints = [{:?}]\nhost_name = {name:?}\njoin_token_file = {:?}\n\
+             address = \"127.0.0.1\"\nport_low = {low}\nport_high = {}\nprocess_host = \"direct\"\n{run_as}",
             directory.join("state"),
             directory.join("run"),
             self.endpoint,
+            token_file,
             low + PORTS - 1,
         );
         std::fs::write(&config, text)?;
         let mut command = self.program("windlass-agent");
-        command.arg("--config").arg(&config).env("WINDLASS_JOIN_TOKEN", token.trim());
+        command.arg("--config").arg(&config);
         self.run(&name, command)
     }
 
@@ -161,6 +167,15 @@ fn run_as(user: DatabaseUser) -> Option<&'static str> {
         DatabaseUser::Myself => None,
         DatabaseUser::System(..) => Some(database_user::NAME),
     }
+}
+
+/// Writes a file that is for its owner alone.
+///
+/// # Errors
+/// The system refused.
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn free_port() -> Result<u16> {

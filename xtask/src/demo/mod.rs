@@ -9,7 +9,6 @@ mod place;
 mod processes;
 
 use std::io::{IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -122,15 +121,11 @@ fn wait_online(fleet: &mut Fleet<'_>, hosts: u16, interrupt: &Interrupt) -> Resu
     })
 }
 
-/// The file that other shells read. It holds a key, so it is for its owner alone.
+/// The file that other shells read. It holds a key.
 fn write_env(place: &Place, fleet: &Fleet<'_>) -> Result<()> {
-    let path = place.front.join("env");
-    let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-    for (name, value) in fleet.environment() {
-        writeln!(file, "export {name}='{value}'")?;
-    }
-    writeln!(file, "export PATH='{}':\"$PATH\"", fleet.programs().display())?;
-    Ok(())
+    let exports = fleet.environment().into_iter().map(|(name, value)| format!("export {name}='{value}'\n"));
+    let path = format!("export PATH='{}':\"$PATH\"\n", fleet.programs().display());
+    fleet::write_secret(&place.front.join("env"), &(exports.collect::<String>() + &path))
 }
 
 fn invite(place: &Place) {
