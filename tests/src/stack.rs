@@ -1,6 +1,6 @@
 //! A whole installation in one directory: control plane, agents, keys.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -150,6 +150,12 @@ impl Stack {
         let log = home.path.join("control-plane.log");
         let mut control_plane = Program::new("control-plane", binary, arguments, log);
         control_plane.start(&[LOG_LEVEL])?;
+        // Only a control plane that listens holds its state directory for sure.
+        wait_until("listening control plane", START_LIMIT, async || {
+            control_plane.check()?;
+            Ok(TcpStream::connect(("127.0.0.1", port))?)
+        })
+        .await?;
         let key = first_key(&mut control_plane, &programs, &config).await?;
         let ca = std::fs::read_to_string(ca_file(&home.path)).context("the CA's certificate")?;
         let api = Api::new(&endpoint, &ca, &key)?;

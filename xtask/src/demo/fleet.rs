@@ -1,7 +1,7 @@
 //! The fleet of the demo: one control plane and its agents, as real programs with configuration files like anyone's.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,6 +54,11 @@ impl<'a> Fleet<'a> {
         let mut command = fleet.program("windlass-control-plane");
         command.arg("--config").arg(&config).arg("serve");
         fleet.run("control-plane", command)?;
+        // Only a control plane that listens holds its state directory for sure.
+        interrupt.wait_for("listening control plane", ONLINE_LIMIT, || {
+            fleet.check()?;
+            Ok(TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string()))
+        })?;
         let mut create = fleet.program("windlass-control-plane");
         create.arg("--config").arg(&config).args(["key", "create", "--role", "admin", "--title", "demo"]);
         fleet.key = interrupt.wait_for("admin key", ONLINE_LIMIT, || {
