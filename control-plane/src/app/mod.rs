@@ -11,6 +11,7 @@ pub mod caller;
 pub mod context;
 pub mod instances;
 pub mod keys;
+pub mod objects;
 pub mod projects;
 pub mod validate;
 

@@ -1,4 +1,28 @@
 //! Use cases of instances: each verb of the API in a file of its own.
+//!
+//! Changes follow one order: find and lock the instance, begin the operation (which refuses a busy instance), move the
+//! lifecycle, take locks of project and host, reserve, store the wish. Everything that can be refused is refused here;
+//! what is left to the saga is asking hosts.
 
-pub mod placing;
-pub mod validate;
+mod connection;
+mod create;
+mod delete;
+mod explain;
+pub(super) mod model;
+mod parameters;
+mod placing;
+mod power;
+mod read;
+pub(crate) mod secret;
+mod update;
+mod validate;
+
+pub use connection::{Connection, connection};
+pub use create::{CreateInstance, create};
+pub use delete::{delete, undelete};
+pub use explain::{Explanation, explain};
+pub use model::{InstanceName, InstanceView};
+pub use parameters::{Listed, Origin, ParameterView, parameters};
+pub use power::{restart, start, stop};
+pub use read::{engine_versions, get, list, view_tx};
+pub use update::{UpdateInstance, update};

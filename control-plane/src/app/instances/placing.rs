@@ -19,27 +19,17 @@ use windlass_logic::placement::{self, HostView, Load, Overcommit, Placement, Pla
 /// Snapshots tried before giving up: each loss means that another placement won, so there is progress.
 const TRIES: usize = 8;
 
-/// A place that was reserved.
-#[derive(Debug)]
-pub struct Placed {
-    /// The new member.
-    pub member: MemberId,
-    /// Where.
-    pub host: HostId,
-    /// What the scheduler said of the hosts.
-    pub placement: Placement,
-}
-
-/// Chooses a host for a first member, reserves room and a port there, and stores the member.
+/// Chooses a host for a first member, reserves room and a port there, and stores the member. Gives what the
+/// scheduler said of the hosts.
 ///
 /// # Errors
 /// `NO_HOST_FITS`, saying why for each host.
-pub async fn place_tx(
+pub(super) async fn place_tx(
     tx: &mut PgConnection,
     project: ProjectId,
     request: &PlacementRequest,
     role: MemberRole,
-) -> Result<Placed, Error> {
+) -> Result<Placement, Error> {
     for _ in 0..TRIES {
         let placement = placement::place(request, &views(tx, project, request, None).await?);
         let host = placement.host()?;
@@ -56,7 +46,7 @@ pub async fn place_tx(
             resources: request.resources,
         };
         if reservations::member_reserve_tx(tx, &new).await?.is_some() {
-            return Ok(Placed { member: new.id, host, placement });
+            return Ok(placement);
         }
         // The range counted a free port that is blocked by now: forget the member and look again.
         reservations::member_delete_tx(tx, new.id).await?;
@@ -73,7 +63,7 @@ pub async fn place_tx(
 ///
 /// # Errors
 /// `NO_HOST_FITS` with the reasons that speak against the host.
-pub async fn fits_on_tx(
+pub(super) async fn fits_on_tx(
     tx: &mut PgConnection,
     project: ProjectId,
     request: &PlacementRequest,

@@ -1,0 +1,77 @@
+//! Reading instances, and what the hosts offer for new ones.
+
+use windlass_core::{Error, id::InstanceId, role::Permission};
+use windlass_db::{
+    PgConnection,
+    instances::{InstanceFilter, instance_by_id_tx, instances_list_tx},
+    members::members_of_tx,
+    supply::{self, OfferedVersion},
+};
+
+use super::model::{InstanceName, InstanceView, Named, find};
+use crate::app::{Caller, Context};
+
+/// The instance of this name, or of this uid (which also finds deleted ones).
+///
+/// # Errors
+/// `PERMISSION_MISSING`, `NOT_FOUND`.
+pub async fn get(cx: &Context, caller: &Caller, name: &InstanceName) -> Result<InstanceView, Error> {
+    let mut tx = cx.db.begin().await?;
+    let row = find(&mut tx, caller, name, Permission::ProjectRead, Named::Present).await?;
+    let members = members_of_tx(&mut tx, &[row.id]).await?;
+    Ok(InstanceView { row, members })
+}
+
+/// The instance as this transaction sees it; the answer of a dry run.
+///
+/// # Errors
+/// `NOT_FOUND`.
+pub async fn view_tx(tx: &mut PgConnection, id: InstanceId) -> Result<InstanceView, Error> {
+    let row = instance_by_id_tx(tx, id).await?.ok_or_else(|| Error::not_found("instance", id))?;
+    let members = members_of_tx(tx, &[id]).await?;
+    Ok(InstanceView { row, members })
+}
+
+/// A page of the instances of a project, or (`project` None) of all that the caller may see, by id.
+///
+/// # Errors
+/// `PERMISSION_MISSING`, `NOT_FOUND` for the project.
+pub async fn list(
+    cx: &Context,
+    caller: &Caller,
+    project: Option<&str>,
+    filter: InstanceFilter,
+    after: Option<InstanceId>,
+    limit: i64,
+) -> Result<Vec<InstanceView>, Error> {
+    let mut tx = cx.db.begin().await?;
+    let project = match project {
+        Some(name) => Some(caller.project_tx(&mut tx, name, Permission::ProjectRead).await?.id),
+        None => {
+            caller.check(Permission::ProjectRead, caller.own_project())?;
+            caller.own_project()
+        }
+    };
+    let rows = instances_list_tx(&mut tx, &InstanceFilter { project, ..filter }, after, limit).await?;
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let mut members = members_of_tx(&mut tx, &ids).await?.into_iter().peekable();
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let mut own = Vec::new();
+            while let Some(member) = members.next_if(|member| member.instance_id == row.id) {
+                own.push(member);
+            }
+            InstanceView { row, members: own }
+        })
+        .collect())
+}
+
+/// Engines and versions that the hosts have, for anybody with a key.
+///
+/// # Errors
+/// Those of the database.
+pub async fn engine_versions(cx: &Context) -> Result<Vec<OfferedVersion>, Error> {
+    let mut tx = cx.db.begin().await?;
+    supply::offered_versions_tx(&mut tx).await
+}

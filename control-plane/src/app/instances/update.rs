@@ -1,0 +1,220 @@
+//! Changing an instance: size, parameters, labels, protection.
+//!
+//! The larger of old and new is reserved here, so that both going forward and going back find room; the saga's end
+//! settles it. What only the record holds (labels, protection) needs no host.
+
+use std::collections::BTreeMap;
+
+use windlass_core::{
+    Error,
+    error::FieldViolation,
+    id::OperationId,
+    instance::{InstanceSpec, Lifecycle, LifecycleEvent},
+    role::Permission,
+    size::{Resources, format_bytes},
+};
+use windlass_db::{
+    Tx,
+    instances::{self, InstanceRow},
+    members::MemberRow,
+    projects::project_lock_tx,
+    reservations,
+};
+use windlass_logic::quota;
+
+use super::{
+    create::{amount, check_parameters},
+    model::{InstanceName, Named, find_locked, member_of, require_online, room_request},
+    placing,
+    power::{forbidden, request},
+};
+use crate::{
+    app::{Caller, validate},
+    sagas::{
+        self, change,
+        instance_update::{self, InstanceUpdate, Reach, RestartPolicy},
+        observe,
+    },
+};
+
+/// What an update sets; None leaves a field.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateInstance {
+    /// Processor of each member.
+    pub cpu_millis: Option<u64>,
+    /// Memory of each member.
+    pub memory_bytes: Option<u64>,
+    /// Disk quota of each member.
+    pub disk_bytes: Option<u64>,
+    /// All of the user's parameters.
+    pub all_parameters: Option<BTreeMap<String, String>>,
+    /// Single parameters: a value sets, None resets to the default. Applied after `all_parameters`.
+    pub parameters: BTreeMap<String, Option<String>>,
+    /// All labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Refuse to delete it.
+    pub deletion_protection: Option<bool>,
+}
+
+impl UpdateInstance {
+    fn apply(&self, spec: &InstanceSpec) -> InstanceSpec {
+        let old = spec.resources;
+        let mut parameters = self.all_parameters.clone().unwrap_or_else(|| spec.parameters.clone());
+        for (name, value) in &self.parameters {
+            match value {
+                Some(value) => parameters.insert(name.clone(), value.clone()),
+                None => parameters.remove(name),
+            };
+        }
+        InstanceSpec {
+            resources: Resources {
+                cpu_millis: self.cpu_millis.unwrap_or(old.cpu_millis),
+                memory_bytes: self.memory_bytes.unwrap_or(old.memory_bytes),
+                disk_bytes: self.disk_bytes.unwrap_or(old.disk_bytes),
+            },
+            parameters,
+            deletion_protection: self.deletion_protection.unwrap_or(spec.deletion_protection),
+            ..spec.clone()
+        }
+    }
+}
+
+/// Stores the change and begins to carry it out.
+///
+/// # Errors
+/// `INVALID_FIELD`, `PARAMETER_INVALID`, `QUOTA_EXCEEDED`, `NO_HOST_FITS` when its host has no room, `STATE_FORBIDS`,
+/// `INSTANCE_BUSY`, `ETAG_MISMATCH`, `UNAVAILABLE` when its host does not answer, `NOT_FOUND`, `PERMISSION_MISSING`.
+pub async fn update(
+    tx: &mut Tx,
+    caller: &Caller,
+    name: &InstanceName,
+    etag: &str,
+    ask: UpdateInstance,
+    restart: RestartPolicy,
+) -> Result<OperationId, Error> {
+    let row = find_locked(tx, caller, name, Permission::ProjectWrite, Named::Present).await?;
+    validate::etag(etag, row.revision)?;
+    if row.lifecycle == Lifecycle::Deleted {
+        return Err(forbidden(&row, "undelete it first"));
+    }
+    let spec = ask.apply(&row.spec);
+    spec.resources.check().map_err(|error| error.under("instance.resources"))?;
+    let labels = ask.labels.unwrap_or_else(|| row.labels.clone());
+    validate::labels("instance.labels", &labels)?;
+    if spec.parameters != row.spec.parameters {
+        check_parameters(tx, spec.engine, &spec.version, &spec.parameters).await?;
+    }
+
+    let reach = reach(&row.spec, &spec);
+    let data = instance_update::Data {
+        change: change::Data::new(&row),
+        reach,
+        labels_before: row.labels.clone(),
+        restart,
+        restarted: false,
+    };
+    let operation = sagas::start::<InstanceUpdate>(tx, request(&row, caller), &data).await?;
+    if reach == Reach::Members {
+        instances::instance_advance_tx(tx, row.id, LifecycleEvent::ModifyBegun, None).await?;
+        if let Some(member) = member_of(tx, row.id).await? {
+            require_online(&member)?;
+            reserve(tx, &row, &spec, &member).await?;
+        }
+    }
+    if spec != row.spec {
+        instances::instance_set_spec_tx(tx, row.id, &spec).await?;
+    }
+    if labels != row.labels {
+        instances::instance_set_labels_tx(tx, row.id, &labels).await?;
+    }
+    instances::instance_set_operation_tx(tx, row.id, operation).await?;
+    Ok(operation)
+}
+
+/// What of the change the members must know.
+fn reach(old: &InstanceSpec, new: &InstanceSpec) -> Reach {
+    let known_to_members = |spec: &InstanceSpec| (spec.resources, spec.parameters.clone());
+    if known_to_members(old) == known_to_members(new) { Reach::Record } else { Reach::Members }
+}
+
+/// Reserves the larger of old and new.
+async fn reserve(tx: &mut Tx, row: &InstanceRow, spec: &InstanceSpec, member: &MemberRow) -> Result<(), Error> {
+    let (held, wanted) = (member.reserved, spec.resources);
+    let used = observe::stored_facts(member).disk_used_bytes;
+    if wanted.disk_bytes < row.spec.resources.disk_bytes && wanted.disk_bytes < used {
+        return Err(Error::violations(vec![FieldViolation {
+            field: "instance.resources.disk_bytes".to_owned(),
+            description: format!(
+                "{} is less than the {} that are used; delete data first or ask for more",
+                format_bytes(wanted.disk_bytes),
+                format_bytes(used)
+            ),
+        }]));
+    }
+    let larger = Resources {
+        cpu_millis: held.cpu_millis.max(wanted.cpu_millis),
+        memory_bytes: held.memory_bytes.max(wanted.memory_bytes),
+        disk_bytes: held.disk_bytes.max(wanted.disk_bytes),
+    };
+    let more = Resources {
+        cpu_millis: larger.cpu_millis - held.cpu_millis,
+        memory_bytes: larger.memory_bytes - held.memory_bytes,
+        disk_bytes: larger.disk_bytes - held.disk_bytes,
+    };
+    if more == Resources::default() {
+        return Ok(());
+    }
+    let project =
+        project_lock_tx(tx, row.project_id).await?.ok_or_else(|| Error::not_found("project", row.project_id))?;
+    let asked = quota::Amount { instances: 0, resources: more };
+    quota::check(&project.name, &amount(&project.quota), &amount(&project.used), &asked)?;
+    placing::fits_on_tx(tx, row.project_id, &room_request(row.id, spec, more), member.host_id).await?;
+    reservations::member_resize_tx(tx, member.id, larger).await
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::{engine::Engine, instance::Power, size::GIB};
+
+    use super::*;
+
+    fn spec() -> InstanceSpec {
+        InstanceSpec {
+            engine: Engine::Postgres,
+            version: "15".into(),
+            resources: Resources::DEFAULT,
+            power: Power::On,
+            parameters: BTreeMap::from([("work_mem".into(), "8MB".into()), ("jit".into(), "off".into())]),
+            placement: Default::default(),
+            deletion_protection: false,
+            restarts: 3,
+        }
+    }
+
+    #[test]
+    fn what_is_not_named_stays() {
+        assert_eq!(UpdateInstance::default().apply(&spec()), spec());
+        let bigger = UpdateInstance { memory_bytes: Some(GIB), ..Default::default() }.apply(&spec());
+        assert_eq!(bigger.resources, Resources { memory_bytes: GIB, ..Resources::DEFAULT });
+        assert_eq!(bigger.restarts, 3);
+    }
+
+    #[test]
+    fn single_parameters_are_set_and_reset() {
+        let ask = UpdateInstance {
+            parameters: BTreeMap::from([("jit".into(), None), ("work_mem".into(), Some("16MB".into()))]),
+            ..Default::default()
+        };
+        assert_eq!(ask.apply(&spec()).parameters, BTreeMap::from([("work_mem".into(), "16MB".into())]));
+        let all = UpdateInstance { all_parameters: Some(BTreeMap::new()), ..Default::default() };
+        assert!(all.apply(&spec()).parameters.is_empty());
+    }
+
+    #[test]
+    fn only_size_and_parameters_reach_the_members() {
+        let protect = UpdateInstance { deletion_protection: Some(true), ..Default::default() }.apply(&spec());
+        assert_eq!(reach(&spec(), &protect), Reach::Record);
+        let tuned = UpdateInstance { all_parameters: Some(BTreeMap::new()), ..Default::default() }.apply(&spec());
+        assert_eq!(reach(&spec(), &tuned), Reach::Members);
+    }
+}
