@@ -1,0 +1,51 @@
+//! `windlass connect`
+
+use std::ffi::OsString;
+
+use clap::Args;
+use windlass_proto::api::v1 as pb;
+
+use crate::{connect, context::Context, failure::Failure};
+
+#[derive(Args)]
+pub(crate) struct ConnectCommand {
+    /// The instance
+    name: String,
+    #[command(flatten)]
+    who: Who,
+    /// Arguments of the native client, after --
+    #[arg(last = true, value_name = "CLIENT ARGUMENTS")]
+    arguments: Vec<OsString>,
+}
+
+/// As whom and to what to connect.
+#[derive(Args)]
+pub(crate) struct Who {
+    /// The user; the administrator if not given
+    #[arg(long, short = 'U', value_name = "USER")]
+    user: Option<String>,
+    /// The database; the default one if not given
+    #[arg(long, short, value_name = "DATABASE")]
+    database: Option<String>,
+}
+
+impl Who {
+    /// Address and credentials from the API.
+    pub(super) async fn connection(&self, cx: &Context, name: &str) -> Result<pb::Connection, Failure> {
+        let request = pb::GetConnectionRequest {
+            name: cx.instance(name).await?,
+            user: self.user.clone().unwrap_or_default(),
+            database: self.database.clone().unwrap_or_default(),
+        };
+        let api = cx.api().await?;
+        api.call(async || api.instances().get_connection(request.clone()).await).await
+    }
+}
+
+impl ConnectCommand {
+    pub(super) async fn run(self, cx: &Context) -> Result<(), Failure> {
+        let connection = self.who.connection(cx, &self.name).await?;
+        let client = connect::native_client(&connection)?;
+        Err(connect::exec(client, &connection, &self.arguments))
+    }
+}

@@ -1,0 +1,144 @@
+//! Instances, their members, parameters, and what the scheduler said.
+
+use jiff::Timestamp;
+use windlass_core::size::format_bytes;
+use windlass_proto::api::v1::{HostVerdict, Instance, Member, ParameterInfo, instance};
+
+use super::text::{exact, flag, map, size, when, word};
+use crate::{names, output::Show};
+
+impl Show for Instance {
+    const COLUMNS: &'static [&'static str] = &["NAME", "ENGINE", "STATE", "HEALTH", "ENDPOINT", "SIZE", "AGE"];
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        vec![
+            names::short(&self.name).to_owned(),
+            engine(self),
+            word(self.state().as_str_name()),
+            health(self),
+            endpoints(self),
+            size(self.resources.as_ref()),
+            when(self.create_time.as_ref(), now),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn details(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        let placement = self.placement.clone().unwrap_or_default();
+        let error = self.error.as_ref().map_or_else(String::new, |e| format!("{} ({})", e.message, e.reason));
+        let generation = if self.generation == self.observed_generation {
+            self.generation.to_string()
+        } else {
+            format!("{}, members have reached {}", self.generation, self.observed_generation)
+        };
+        vec![
+            ("Name", names::short(&self.name).to_owned()),
+            ("Project", names::project_of(&self.name).to_owned()),
+            ("UID", self.uid.clone()),
+            ("Engine", engine(self)),
+            ("State", word(self.state().as_str_name())),
+            ("Error", error),
+            ("Health", health(self)),
+            ("Why", self.health_reasons.join("\n")),
+            ("Endpoint", endpoints(self)),
+            ("Size", size(self.resources.as_ref())),
+            ("Members", self.members.iter().map(|m| member(m, now)).collect::<Vec<_>>().join("\n")),
+            ("Parameters", map(&self.parameters)),
+            ("Needs restart", self.pending_restart.join(", ")),
+            ("Labels", map(&self.labels)),
+            ("Region", placement.region),
+            ("Zone", placement.zone),
+            ("Host labels", map(&placement.host_labels)),
+            ("Protected", flag(self.deletion_protection)),
+            ("Generation", generation),
+            ("Last operation", self.last_operation.clone()),
+            ("Created", exact(self.create_time.as_ref(), now)),
+            ("Changed", exact(self.update_time.as_ref(), now)),
+            ("Deleted", exact(self.delete_time.as_ref(), now)),
+            ("Purged", exact(self.purge_time.as_ref(), now)),
+        ]
+    }
+}
+
+fn engine(instance: &Instance) -> String {
+    format!("{} {}", instance.engine, instance.version)
+}
+
+/// Health means something only while the instance is meant to serve.
+fn health(instance: &Instance) -> String {
+    match instance.state() {
+        instance::State::Running | instance::State::Modifying | instance::State::Error => {
+            word(instance.health().as_str_name())
+        }
+        instance::State::Unspecified
+        | instance::State::Pending
+        | instance::State::Creating
+        | instance::State::Stopping
+        | instance::State::Stopped
+        | instance::State::Suspended
+        | instance::State::Deleting
+        | instance::State::Deleted => String::new(),
+    }
+}
+
+fn endpoints(instance: &Instance) -> String {
+    instance.endpoints.iter().map(|e| format!("{}:{}", e.host, e.port)).collect::<Vec<_>>().join("\n")
+}
+
+fn member(member: &Member, now: Timestamp) -> String {
+    let seen = member.observed_time.as_ref().map_or("never reported".to_owned(), |time| when(Some(time), now));
+    format!(
+        "{} on {}, port {}: {} ({seen}), {} connections, {} memory, {} disk",
+        member.role,
+        names::short(&member.host),
+        member.port,
+        member.process,
+        member.connections,
+        format_bytes(member.memory_used_bytes),
+        format_bytes(member.disk_used_bytes)
+    )
+}
+
+impl Show for HostVerdict {
+    const COLUMNS: &'static [&'static str] = &["HOST", "VERDICT", "SCORE", "WHY"];
+
+    fn row(&self, _now: Timestamp) -> Vec<String> {
+        let fits = self.rejections.is_empty();
+        let verdict = match (self.chosen, fits) {
+            (true, _) => "chosen",
+            (false, true) => "fits",
+            (false, false) => "rejected",
+        };
+        let parts: Vec<_> = self.score_parts.iter().map(|(part, value)| format!("{part} {value:.2}")).collect();
+        vec![
+            names::short(&self.host).to_owned(),
+            verdict.to_owned(),
+            if fits { format!("{:.3}", self.score) } else { String::new() },
+            if fits { parts.join(", ") } else { self.rejections.join("\n") },
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.host.clone()
+    }
+}
+
+impl Show for ParameterInfo {
+    const COLUMNS: &'static [&'static str] = &["PARAMETER", "VALUE", "ORIGIN", "APPLIES", "ALLOWED"];
+
+    fn row(&self, _now: Timestamp) -> Vec<String> {
+        let applies = match (self.pending_restart, self.apply.as_str()) {
+            (true, _) => "waits for a restart",
+            (false, "RESTART") => "after a restart",
+            (false, _) => "at once",
+        };
+        vec![self.name.clone(), self.value.clone(), self.origin.clone(), applies.to_owned(), self.domain.clone()]
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
