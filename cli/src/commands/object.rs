@@ -71,7 +71,13 @@ pub(crate) enum ExtensionCommand {
     #[command(visible_alias = "ls")]
     List { instance: String },
     /// Drop an extension
-    Drop(Drop),
+    Drop {
+        #[command(flatten)]
+        drop: Drop,
+        /// The database it is in, if several have it
+        #[arg(long, value_name = "DATABASE")]
+        database: Option<String>,
+    },
 }
 
 #[derive(Args)]
@@ -122,7 +128,7 @@ impl DatabaseCommand {
                 DATABASE.create(cx, &object, wanted, String::new(), &creating).await
             }
             Self::List { instance } => DATABASE.list(cx, &instance).await,
-            Self::Drop(drop) => DATABASE.drop(cx, drop).await,
+            Self::Drop(drop) => DATABASE.drop(cx, drop, String::new()).await,
         }
     }
 }
@@ -136,7 +142,7 @@ impl UserCommand {
                 USER.create(cx, &object, wanted, password, &creating).await
             }
             Self::List { instance } => USER.list(cx, &instance).await,
-            Self::Drop(drop) => USER.drop(cx, drop).await,
+            Self::Drop(drop) => USER.drop(cx, drop, String::new()).await,
         }
     }
 }
@@ -149,7 +155,7 @@ impl ExtensionCommand {
                 EXTENSION.create(cx, &object, wanted, String::new(), &creating).await
             }
             Self::List { instance } => EXTENSION.list(cx, &instance).await,
-            Self::Drop(drop) => EXTENSION.drop(cx, drop).await,
+            Self::Drop { drop, database } => EXTENSION.drop(cx, drop, database.unwrap_or_default()).await,
         }
     }
 }
@@ -195,12 +201,12 @@ impl Noun {
         cx.out.list(&objects)
     }
 
-    async fn drop(self, cx: &Context, drop: Drop) -> Result<(), Failure> {
+    async fn drop(self, cx: &Context, drop: Drop, database: String) -> Result<(), Failure> {
         let instance = cx.instance(&drop.object.instance).await?;
         let name = names::object(&instance, self.collection, &drop.object.name);
         let short = names::short(&name).to_owned();
         confirm::destroying(self.word, &short, self.loss, drop.deleting.yes)?;
-        let request = pb::DropObjectRequest { name, request_id: drop.changing.mutation.request_id() };
+        let request = pb::DropObjectRequest { name, request_id: drop.changing.mutation.request_id(), database };
         let api = cx.api().await?;
         match api.call(async || api.objects().drop_object(request.clone()).await).await {
             Ok(operation) => {
