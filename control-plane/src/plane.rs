@@ -18,11 +18,15 @@ use windlass_kit::{
     shutdown::{Shutdown, TaskKind},
     tls,
 };
+use windlass_proto::agent::v1::{
+    agent_service_server::AgentServiceServer, enrolment_service_server::EnrolmentServiceServer,
+};
 
 use crate::{
-    api::{Api, auth::Authenticator, gate::GateLayer, limit::Limiter},
+    api::{Api, agent::AgentApi, auth::Authenticator, gate::GateLayer, limit::Limiter, server::MESSAGE_MAX},
     app::Context,
     config::Config,
+    health::{Health, HealthConfig},
     installation,
     lease::{Keeper, LeaseConfig},
     metadata::{self, Embedded},
@@ -102,6 +106,7 @@ impl Plane {
             registry: Arc::new(sagas::registry()),
             sagas: sagas::Waker::new(),
             hosts: hosts.clone(),
+            health: Health::new(db.clone(), health_config(&config)),
             watch: OperationWatch::new(),
             config,
         });
@@ -118,6 +123,9 @@ impl Plane {
         let (running, token, owner) = (queue.clone(), shutdown.token().clone(), ownership.clone());
         shutdown.spawn("queue", TaskKind::Vital, async move { running.run(engine, owner, token).await });
 
+        let health = context.health.clone().run(ownership.clone(), shutdown.token().clone());
+        shutdown.spawn("host-health", TaskKind::Vital, health);
+
         let advance =
             Advance { db, registry: context.registry.clone(), hosts, watch: context.watch.clone(), failpoints };
         let executor = Executor::new(advance, ownership, context.sagas.clone(), Tuning::default());
@@ -130,7 +138,8 @@ impl Plane {
                 Ok(())
             });
         }
-        serve(&context, listener, address, &shutdown)?;
+        let agents = AgentApi::new(context.clone(), queue, shutdown.token().clone());
+        serve(&context, agents, listener, address, &shutdown)?;
         info!(%address, ca = %ca_file.display(), "the control plane is ready");
         Ok(Self { address, ca_file, context, shutdown, embedded: opened.embedded.clone(), _state: state })
     }
@@ -164,7 +173,13 @@ impl Plane {
 }
 
 /// Puts every service behind TLS on the listener.
-fn serve(context: &Arc<Context>, listener: TcpListener, address: SocketAddr, shutdown: &Shutdown) -> Result<(), Error> {
+fn serve(
+    context: &Arc<Context>,
+    agents: AgentApi,
+    listener: TcpListener,
+    address: SocketAddr,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
     let identity =
         pki::keep_server_identity(context.authority.clone(), server_names(&context.config, address), shutdown)?;
     let incoming = tls::serve(listener, identity, &context.authority.authorities()?, tls::Limits::default(), shutdown)?;
@@ -172,7 +187,10 @@ fn serve(context: &Arc<Context>, listener: TcpListener, address: SocketAddr, shu
     let gate = GateLayer::new(authenticator.clone(), Limiter::new(&context.config.limits));
     let (health, health_service) = tonic_health::server::health_reporter();
     let mut routes = Api::new(context.clone(), authenticator).routes()?;
-    routes.add_service(health_service);
+    routes
+        .add_service(health_service)
+        .add_service(EnrolmentServiceServer::new(agents.clone()).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MESSAGE_MAX));
     let routes: Routes = routes.routes();
     let begun = shutdown.clone();
     let draining = shutdown.clone();
@@ -190,6 +208,12 @@ fn serve(context: &Arc<Context>, listener: TcpListener, address: SocketAddr, shu
             .map_err(|error| Error::internal("the API server failed").with_source(error))
     });
     Ok(())
+}
+
+fn health_config(config: &Config) -> HealthConfig {
+    let offline_after = config.cadence.offline_after.unsigned_abs();
+    let spread = config.cadence.reconnect_spread.unsigned_abs();
+    HealthConfig { offline_after, start_grace: offline_after * 2 + spread, ..HealthConfig::default() }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use windlass_core::{
     Error,
     host::HostState,
-    id::{HostId, InstanceId, JoinTokenId},
+    id::{HostId, InstanceId, JoinTokenId, MemberId},
     size::Resources,
 };
 
@@ -168,6 +168,26 @@ pub async fn host_name_tx(tx: &mut PgConnection, host: HostId) -> Result<Option<
         .fetch_optional(tx)
         .await
         .db()
+}
+
+/// The address of the host and its name, if the member is there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn member_address_tx(
+    tx: &mut PgConnection,
+    host: HostId,
+    member: MemberId,
+) -> Result<Option<(String, String)>, Error> {
+    let row = sqlx::query!(
+        "select h.address, h.name from member m join host h on h.id = m.host_id where m.id = $1 and h.id = $2",
+        member.0,
+        host.0
+    )
+    .fetch_optional(tx)
+    .await
+    .db()?;
+    Ok(row.map(|row| (row.address, row.name)))
 }
 
 /// Stores what an agent says of itself. Gives the last happening stored of this session.

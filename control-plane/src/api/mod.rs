@@ -4,6 +4,7 @@
 //! only translate: they hold no rule and no query.
 
 pub mod access;
+pub mod agent;
 pub mod auth;
 mod change;
 mod convert;

@@ -6,6 +6,7 @@ use windlass_db::Db;
 
 use crate::{
     config::Config,
+    health::Health,
     pki::Authority,
     queue::HostWaker,
     sagas::{OperationWatch, Registry, Waker},
@@ -29,6 +30,8 @@ pub struct Context {
     pub sagas: Waker,
     /// Wakes the queue after a commit that queued commands.
     pub hosts: HostWaker,
+    /// Which hosts are there and which may speak.
+    pub health: Health,
     /// Waits for operations.
     pub watch: OperationWatch,
 }

@@ -7,6 +7,7 @@
 //!
 //! A crash in the middle leaves nothing, because nothing is committed here.
 
+pub mod agents;
 pub mod caller;
 pub mod context;
 pub mod instances;

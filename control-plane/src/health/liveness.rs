@@ -87,6 +87,10 @@ impl Liveness {
         name.clone_into(&mut host.name);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
     pub(super) fn knows(&self, id: HostId) -> bool {
         self.hosts.contains_key(&id)
     }

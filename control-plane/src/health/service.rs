@@ -51,6 +51,11 @@ impl Health {
         Self { shared: Arc::new(Shared { db, config, admission: Admission::default(), table }) }
     }
 
+    /// How many hosts there are, as far as this node knows.
+    pub fn hosts(&self) -> usize {
+        self.table().len()
+    }
+
     pub(super) fn table(&self) -> MutexGuard<'_, Liveness> {
         // Valid after a panic: each change is complete in itself.
         self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
