@@ -4,7 +4,7 @@
 //! visible change, so that a waiter can ask for "later than what I saw"; a terminal state is never left.
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, PgExecutor, types::Json};
 use uuid::Uuid;
 use windlass_core::{
     Error, Reason,
@@ -215,25 +215,37 @@ pub async fn operation_move_tx(
     .map(drop)
 }
 
+/// The operation, also if this transaction made it.
+///
+/// # Errors
+/// `NOT_FOUND`.
+pub async fn operation_by_id_tx(tx: &mut PgConnection, id: OperationId) -> Result<OperationRow, Error> {
+    find(tx, id).await
+}
+
+async fn find(executor: impl PgExecutor<'_>, id: OperationId) -> Result<OperationRow, Error> {
+    let row = sqlx::query_as!(
+        Raw,
+        r#"select o.id, o.project_id, o.instance_id, o.kind, o.target, o.state as "state: OperationState",
+                  o.error as "error: Json<Error>", o.actor, o.revision, o.create_time, o.end_time,
+                  s.version, s.cursor
+             from operation o join saga s on s.id = o.id
+            where o.id = $1"#,
+        id.0
+    )
+    .fetch_optional(executor)
+    .await
+    .db()?;
+    row.map(OperationRow::from).ok_or_else(|| Error::not_found("operation", id))
+}
+
 impl Db {
     /// The operation.
     ///
     /// # Errors
     /// `NOT_FOUND`.
     pub async fn operation_by_id(&self, id: OperationId) -> Result<OperationRow, Error> {
-        let row = sqlx::query_as!(
-            Raw,
-            r#"select o.id, o.project_id, o.instance_id, o.kind, o.target, o.state as "state: OperationState",
-                      o.error as "error: Json<Error>", o.actor, o.revision, o.create_time, o.end_time,
-                      s.version, s.cursor
-                 from operation o join saga s on s.id = o.id
-                where o.id = $1"#,
-            id.0
-        )
-        .fetch_optional(self.pool())
-        .await
-        .db()?;
-        row.map(OperationRow::from).ok_or_else(|| Error::not_found("operation", id))
+        find(self.pool(), id).await
     }
 
     /// Operations that match, newest first.

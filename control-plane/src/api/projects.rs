@@ -85,3 +85,14 @@ pub(super) fn project_id(field: &str, path: &str) -> Result<String, Error> {
     let [name] = split_path(field, path, ["projects"])?;
     Ok(name)
 }
+
+/// The project that a list is limited to: `projects/p`; None for an empty parent or `projects/-`.
+///
+/// # Errors
+/// `INVALID_FIELD` on `parent`.
+pub(super) fn parent(path: &str) -> Result<Option<String>, Error> {
+    match path {
+        "" | "projects/-" => Ok(None),
+        path => project_id("parent", path).map(Some),
+    }
+}

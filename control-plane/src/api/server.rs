@@ -9,7 +9,11 @@ use tonic::{
 use windlass_core::Error;
 use windlass_proto::{
     DESCRIPTORS,
-    api::v1::{api_key_service_server::ApiKeyServiceServer, project_service_server::ProjectServiceServer},
+    api::v1::{
+        api_key_service_server::ApiKeyServiceServer, event_service_server::EventServiceServer,
+        host_service_server::HostServiceServer, operation_service_server::OperationServiceServer,
+        project_service_server::ProjectServiceServer,
+    },
 };
 
 use super::{auth::Authenticator, change::caller, error::status};
@@ -45,6 +49,9 @@ impl Api {
         routes
             .add_service(reflection)
             .add_service(ProjectServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(OperationServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(HostServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(EventServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
             .add_service(ApiKeyServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX));
         Ok(routes)
     }

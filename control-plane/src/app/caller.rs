@@ -9,7 +9,7 @@ use windlass_core::{
     role::{Permission, Role, Scope},
 };
 use windlass_db::{
-    PgConnection,
+    Db, PgConnection,
     projects::{ProjectRow, project_by_name_tx},
 };
 
@@ -60,6 +60,28 @@ impl Caller {
         let found = project_by_name_tx(tx, name).await?;
         self.check(permission, found.as_ref().map(|row| row.id))?;
         found.ok_or_else(|| Error::not_found("project", format!("projects/{name}")))
+    }
+
+    /// The project that a list is limited to: the one named, or the key's own, or None for all of the installation.
+    ///
+    /// # Errors
+    /// As [`Caller::project_tx`].
+    pub async fn reach(
+        &self,
+        db: &Db,
+        named: Option<&str>,
+        permission: Permission,
+    ) -> Result<Option<ProjectId>, Error> {
+        match named {
+            Some(name) => {
+                let mut tx = db.begin().await?;
+                Ok(Some(self.project_tx(&mut tx, name, permission).await?.id))
+            }
+            None => {
+                self.check(permission, self.own_project())?;
+                Ok(self.own_project())
+            }
+        }
     }
 }
 

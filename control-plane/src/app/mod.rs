@@ -10,10 +10,14 @@
 pub mod agents;
 pub mod caller;
 pub mod context;
+pub mod events;
+pub mod hosts;
 pub mod instances;
 pub mod keys;
 pub mod objects;
+pub mod operations;
 pub mod projects;
+pub mod tokens;
 pub mod validate;
 
 pub use caller::Caller;

@@ -7,7 +7,7 @@ use windlass_proto::api::v1 as pb;
 use crate::api::error::code;
 
 /// A moment.
-pub(crate) fn time(at: Timestamp) -> pbjson_types::Timestamp {
+pub(in crate::api) fn time(at: Timestamp) -> pbjson_types::Timestamp {
     pbjson_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
@@ -15,7 +15,10 @@ pub(crate) fn time(at: Timestamp) -> pbjson_types::Timestamp {
 ///
 /// # Errors
 /// `INVALID_FIELD` when it is no span.
-pub(crate) fn duration(field: &str, given: Option<pbjson_types::Duration>) -> Result<Option<SignedDuration>, Error> {
+pub(in crate::api) fn duration(
+    field: &str,
+    given: Option<pbjson_types::Duration>,
+) -> Result<Option<SignedDuration>, Error> {
     let Some(given) = given else { return Ok(None) };
     if given.nanos.unsigned_abs() >= 1_000_000_000 || given.seconds.checked_neg().is_none() {
         return Err(Error::invalid(field, "is not a duration; write for example 3600s"));
@@ -24,12 +27,12 @@ pub(crate) fn duration(field: &str, given: Option<pbjson_types::Duration>) -> Re
 }
 
 /// A size for the wire.
-pub(crate) fn resources(size: Resources) -> pb::Resources {
+pub(in crate::api) fn resources(size: Resources) -> pb::Resources {
     pb::Resources { cpu_millis: size.cpu_millis, memory_bytes: size.memory_bytes, disk_bytes: size.disk_bytes }
 }
 
 /// A size from the wire; absent parts are 0.
-pub(crate) fn size(given: Option<&pb::Resources>) -> Resources {
+pub(in crate::api) fn size(given: Option<&pb::Resources>) -> Resources {
     given.map_or_else(Resources::default, |given| Resources {
         cpu_millis: given.cpu_millis,
         memory_bytes: given.memory_bytes,
@@ -38,7 +41,7 @@ pub(crate) fn size(given: Option<&pb::Resources>) -> Resources {
 }
 
 /// An error as it is shown with the resource that has it.
-pub(crate) fn failure(error: &Error) -> pb::Status {
+pub(in crate::api) fn failure(error: &Error) -> pb::Status {
     pb::Status {
         code: canonical(error),
         reason: error.reason.to_string(),

@@ -8,7 +8,7 @@ use super::{duration, time};
 use crate::app::{keys::KeyRequest, projects::full};
 
 /// A key for the wire, without its secret.
-pub(crate) fn key(row: ApiKeyRow) -> pb::ApiKey {
+pub(in crate::api) fn key(row: ApiKeyRow) -> pb::ApiKey {
     pb::ApiKey {
         name: format!("apiKeys/{}", row.id),
         uid: row.id.to_string(),
@@ -27,7 +27,7 @@ pub(crate) fn key(row: ApiKeyRow) -> pb::ApiKey {
 ///
 /// # Errors
 /// `INVALID_FIELD`.
-pub(crate) fn request(given: pb::CreateApiKeyRequest) -> Result<KeyRequest, Error> {
+pub(in crate::api) fn request(given: pb::CreateApiKeyRequest) -> Result<KeyRequest, Error> {
     let key = given.api_key.unwrap_or_default();
     let role: Role = key.role.parse().map_err(|error: Error| Error::invalid("api_key.role", error.message))?;
     let project = match key.project.as_str() {
@@ -44,7 +44,7 @@ pub(crate) fn request(given: pb::CreateApiKeyRequest) -> Result<KeyRequest, Erro
 ///
 /// # Errors
 /// `INVALID_FIELD`.
-pub(crate) fn id(name: &str) -> Result<ApiKeyId, Error> {
+pub(in crate::api) fn id(name: &str) -> Result<ApiKeyId, Error> {
     let [id] = split_path("name", name, ["apiKeys"])?;
     id.parse().map_err(|error: Error| Error::invalid("name", error.message))
 }

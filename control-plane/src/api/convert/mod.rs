@@ -1,7 +1,10 @@
 //! Between domain values and wire messages. Pure; one file per kind of resource.
 
 pub(super) mod common;
+pub(super) mod events;
+pub(super) mod hosts;
 pub(super) mod keys;
+pub(super) mod operations;
 pub(super) mod projects;
 
 pub(super) use common::{duration, resources, time};

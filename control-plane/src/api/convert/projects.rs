@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Paths that an update may name.
-pub(crate) const PATHS: &[&str] = &[
+pub(in crate::api) const PATHS: &[&str] = &[
     "labels",
     "quota",
     "quota.instances",
@@ -22,7 +22,7 @@ pub(crate) const PATHS: &[&str] = &[
 ];
 
 /// A project for the wire.
-pub(crate) fn project(row: ProjectRow) -> pb::Project {
+pub(in crate::api) fn project(row: ProjectRow) -> pb::Project {
     pb::Project {
         name: full(&row.name),
         uid: row.id.to_string(),
@@ -40,7 +40,7 @@ fn usage(used: &Amount) -> pb::Usage {
 }
 
 /// The quota of a new project: parts that are 0 take the default.
-pub(crate) fn first_quota(given: Option<&pb::Quota>) -> QuotaUpdate {
+pub(in crate::api) fn first_quota(given: Option<&pb::Quota>) -> QuotaUpdate {
     let size = given.and_then(|quota| quota.resources.as_ref());
     let set = |value: u64| (value != 0).then_some(value);
     QuotaUpdate {
@@ -55,7 +55,10 @@ pub(crate) fn first_quota(given: Option<&pb::Quota>) -> QuotaUpdate {
 ///
 /// # Errors
 /// `INVALID_FIELD` on `update_mask`.
-pub(crate) fn update(given: &pb::Project, mask: Option<pbjson_types::FieldMask>) -> Result<ProjectUpdate, Error> {
+pub(in crate::api) fn update(
+    given: &pb::Project,
+    mask: Option<pbjson_types::FieldMask>,
+) -> Result<ProjectUpdate, Error> {
     let mut set = Vec::new();
     if !given.labels.is_empty() {
         set.push("labels");
