@@ -14,6 +14,7 @@ pub mod metadata;
 pub mod pki;
 pub mod plane;
 pub mod queue;
+pub mod reconcile;
 pub mod sagas;
 pub mod secrets;
 pub mod state_dir;

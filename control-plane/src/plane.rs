@@ -32,6 +32,7 @@ use crate::{
     metadata::{self, Embedded},
     pki,
     queue::{HostWaker, Queue, QueueConfig},
+    reconcile::Reconciler,
     sagas::{self, Advance, Executor, OperationWatch, Tuning},
     secrets::Sealer,
     state_dir::{StateDir, kek},
@@ -128,8 +129,12 @@ impl Plane {
 
         let advance =
             Advance { db, registry: context.registry.clone(), hosts, watch: context.watch.clone(), failpoints };
-        let executor = Executor::new(advance, ownership, context.sagas.clone(), Tuning::default());
+        let executor = Executor::new(advance, ownership.clone(), context.sagas.clone(), Tuning::default());
         shutdown.spawn("executor", TaskKind::Vital, executor.run(shutdown.token().clone()));
+
+        let reconciler =
+            Reconciler { db: context.db.clone(), hosts: context.hosts.clone(), sagas: context.sagas.clone() };
+        shutdown.spawn("reconciler", TaskKind::Vital, reconciler.run(ownership, shutdown.token().clone()));
 
         if let Some(server) = opened.embedded.clone() {
             let token = shutdown.token().clone();

@@ -121,6 +121,16 @@ pub async fn members_observed_tx(
     let processes: Vec<String> = seen.iter().map(|o| o.process.as_str().to_owned()).collect();
     let generations: Vec<i64> = seen.iter().map(|o| o.generation).collect();
     let facts: Vec<Value> = seen.iter().map(|o| o.facts.clone()).collect();
+    // Instances before members: the order that everybody keeps.
+    sqlx::query!(
+        "select id from instance where id in (select instance_id from member where id = any($2) and host_id = $1)
+          order by id for no key update",
+        host.0,
+        &ids
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .db()?;
     let changed = sqlx::query!(
         r#"with seen as (
                select * from unnest($2::uuid[], $3::text[], $4::bigint[], $5::jsonb[]) as s (id, process, generation, facts)
@@ -144,4 +154,43 @@ pub async fn members_observed_tx(
     .await
     .db()?;
     Ok(changed.into_iter().filter(|row| row.changed).map(|row| row.instance_id).collect())
+}
+
+/// Notes as ABSENT the members of a host that its agent, freshly started, does not report although it did once. Those
+/// of which nothing was ever heard, or something so lately that the agent's list may be older, are left alone. Gives
+/// their instances.
+///
+/// # Errors
+/// Those of the database.
+pub async fn members_missing_tx(
+    tx: &mut PgConnection,
+    host: HostId,
+    reported: &[MemberId],
+    lately: jiff::SignedDuration,
+) -> Result<Vec<InstanceId>, Error> {
+    let reported: Vec<Uuid> = reported.iter().map(|id| id.0).collect();
+    let missing = sqlx::query_scalar!(
+        "select id from member
+          where host_id = $1 and id <> all($2) and process not in ('UNKNOWN', 'ABSENT')
+            and observed_time < now() - make_interval(secs => $3)",
+        host.0,
+        &reported,
+        lately.as_secs_f64()
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .db()?;
+    let absent: Vec<_> = missing
+        .into_iter()
+        .map(|id| MemberObservation {
+            member_id: MemberId(id),
+            process: Process::Absent,
+            generation: 0,
+            facts: Value::Object(serde_json::Map::new()),
+        })
+        .collect();
+    if absent.is_empty() {
+        return Ok(Vec::new());
+    }
+    members_observed_tx(tx, host, &absent).await
 }

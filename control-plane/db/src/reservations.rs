@@ -203,7 +203,12 @@ pub async fn member_retain_tx(tx: &mut PgConnection, member: MemberId) -> Result
         .db()?
         .ok_or_else(|| Error::not_found("member", member))?;
     member_resize_tx(tx, member, Resources { disk_bytes: held.unsigned_abs(), ..Resources::default() }).await?;
-    sqlx::query!("update member set port = null where id = $1", member.0).execute(tx).await.db().map(drop)
+    // What was seen of it is over; a host that reports it again has not put it aside.
+    sqlx::query!("update member set port = null, process = 'ABSENT', facts = '{}' where id = $1", member.0)
+        .execute(tx)
+        .await
+        .db()
+        .map(drop)
 }
 
 /// Gives back everything that a member reserves and deletes its row. Does nothing when it is gone.

@@ -6,3 +6,4 @@
 pub mod health;
 pub mod placement;
 pub mod quota;
+pub mod reconcile;

@@ -4,7 +4,7 @@
 
 mod all;
 pub mod change;
-mod goal;
+pub(crate) mod goal;
 pub mod instance_create;
 pub mod instance_delete;
 pub mod instance_purge;
