@@ -93,12 +93,7 @@ impl AgentApi {
         let (mut reports, mut acknowledged) = (Vec::new(), Vec::new());
         for result in request.into_inner().results {
             match result.uid.parse() {
-                Ok(uid) => {
-                    if let Some(pb::command_result::Outcome::Succeeded(facts)) = &result.outcome {
-                        self.ctx.health.reported(host, facts);
-                    }
-                    reports.push(convert::report(host, uid, result));
-                }
+                Ok(uid) => reports.push(convert::report(host, uid, result)),
                 // Nothing that we sent: the agent shall forget it.
                 Err(_) => acknowledged.push(result.uid),
             }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 use windlass_core::{
     Error,
@@ -12,12 +13,15 @@ use windlass_db::{
     Tx,
     agents::{AgentHello, host_happenings_tx, host_hello_tx, host_orphans_tx, hosts_move_tx, instances_on_hosts_tx},
     events::{NewEvent, event_add_tx},
-    members::{MemberObservation, members_observed_tx},
+    members::{MemberObservation, members_missing_tx, members_observed_tx},
 };
 use windlass_proto::agent::v1 as pb;
 
 use super::{Health, liveness::MemberKey};
 use crate::sagas::observe;
+
+/// A heartbeat may be older than a result that was stored so lately.
+const HEARTBEAT_IN_FLIGHT: SignedDuration = SignedDuration::from_secs(5);
 
 impl Health {
     /// An agent has connected and said who it is: the host is ONLINE.
@@ -70,10 +74,14 @@ impl Health {
             return Ok(0);
         }
         let mut tx = self.shared.db.begin().await?;
+        // Instances before hosts: the order in which everybody locks.
+        self.facts_tx(&mut tx, host, &news).await?;
+        if self.table().first_of_session(host) {
+            missing_tx(&mut tx, host, &beat.members).await?;
+        }
         if orphans {
             host_orphans_tx(&mut tx, host, &beat.orphans).await?;
         }
-        self.facts_tx(&mut tx, host, &news).await?;
         let stored = self.happenings_tx(&mut tx, host, beat).await?;
         tx.commit().await?;
         let mut table = self.table();
@@ -84,13 +92,6 @@ impl Health {
             table.remember_orphans(host, &beat.orphans);
         }
         Ok(stored)
-    }
-
-    /// A command's result brought facts, which its saga stores: remember them as stored.
-    pub fn reported(&self, host: HostId, facts: &pb::MemberFacts) {
-        if let Ok(member) = facts.member_id.parse() {
-            self.table().remember(host, member, key(facts));
-        }
     }
 
     async fn learn(&self, host: HostId) -> Result<(), Error> {
@@ -181,6 +182,13 @@ impl Health {
         }
         Ok(last.max(before.unsigned_abs()))
     }
+}
+
+/// A fresh agent names every member it has: what it does not name any more is not there.
+async fn missing_tx(tx: &mut Tx, host: HostId, members: &[pb::MemberFacts]) -> Result<(), Error> {
+    let named: Vec<MemberId> = members.iter().filter_map(|facts| facts.member_id.parse().ok()).collect();
+    let instances = members_missing_tx(tx, host, &named, HEARTBEAT_IN_FLIGHT).await?;
+    observe::refresh_tx(tx, &instances).await
 }
 
 fn key(facts: &pb::MemberFacts) -> MemberKey {

@@ -133,6 +133,11 @@ impl Liveness {
         }
     }
 
+    /// Whether no heartbeat of the session was stored yet.
+    pub(super) fn first_of_session(&self, id: HostId) -> bool {
+        self.hosts.get(&id).is_some_and(|host| host.orphans.is_none())
+    }
+
     /// Whether a member's facts differ from those stored last.
     pub(super) fn differs(&self, id: HostId, member: MemberId, key: &MemberKey) -> bool {
         self.hosts.get(&id).is_none_or(|host| host.members.get(&member) != Some(key))
