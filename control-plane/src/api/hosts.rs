@@ -71,13 +71,18 @@ impl HostService for Api {
     }
 
     async fn revoke_host(&self, request: Request<pb::HostVerbRequest>) -> Result<Response<pb::Host>, Status> {
-        self.change(request, |_, tx, caller, message| {
-            Box::pin(async move {
-                let name = convert::id("name", &message.name)?;
-                hosts::revoke(tx, caller, &name, &message.etag).await.map(convert::host)
+        let answer = self
+            .change(request, |_, tx, caller, message| {
+                Box::pin(async move {
+                    let name = convert::id("name", &message.name)?;
+                    hosts::revoke(tx, caller, &name, &message.etag).await.map(convert::host)
+                })
             })
-        })
-        .await
+            .await?;
+        if let Ok(host) = answer.get_ref().uid.parse() {
+            self.ctx.health.revoked(host);
+        }
+        Ok(answer)
     }
 
     async fn create_join_token(

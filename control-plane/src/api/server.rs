@@ -11,7 +11,8 @@ use windlass_proto::{
     DESCRIPTORS,
     api::v1::{
         api_key_service_server::ApiKeyServiceServer, event_service_server::EventServiceServer,
-        host_service_server::HostServiceServer, operation_service_server::OperationServiceServer,
+        host_service_server::HostServiceServer, instance_service_server::InstanceServiceServer,
+        object_service_server::ObjectServiceServer, operation_service_server::OperationServiceServer,
         project_service_server::ProjectServiceServer,
     },
 };
@@ -49,6 +50,8 @@ impl Api {
         routes
             .add_service(reflection)
             .add_service(ProjectServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(InstanceServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(ObjectServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
             .add_service(OperationServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
             .add_service(HostServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
             .add_service(EventServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))

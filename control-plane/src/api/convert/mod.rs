@@ -3,8 +3,10 @@
 pub(super) mod common;
 pub(super) mod events;
 pub(super) mod hosts;
+pub(super) mod instances;
 pub(super) mod keys;
+pub(super) mod objects;
 pub(super) mod operations;
 pub(super) mod projects;
 
-pub(super) use common::{duration, resources, time};
+pub(super) use common::{duration, resources, size, time};
