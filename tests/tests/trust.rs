@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use windlass_kit::tls::{self, Identity, IdentityStore, KeyRequest, Trust};
 use windlass_proto::agent::v1::agent_service_client::AgentServiceClient;
 use windlass_proto::agent::v1::enrolment_service_client::EnrolmentServiceClient;
-use windlass_proto::agent::v1::{EnrolRequest, EnrolResponse, HelloRequest, PollRequest};
+use windlass_proto::agent::v1::{Capacity, EnrolRequest, EnrolResponse, HelloRequest, PollRequest};
 use windlass_proto::api::v1::{
     CreateJoinTokenRequest, HostVerbRequest, JoinToken, ListProjectsRequest, RevokeJoinTokenRequest, host,
 };
@@ -51,7 +51,8 @@ async fn a_join_token_admits_one_key_while_it_lives() -> Result<()> {
         ensure!(reason(&status) == "JOIN_TOKEN_INVALID", "{what}: {status:?}");
         Ok(())
     };
-    refused("garbage", "garbage").await?;
+    let garbage = enrol(&stack, "garbage", &KeyRequest::generate()?).await?.expect_err("garbage");
+    ensure!(garbage.code() == Code::InvalidArgument && garbage.message().contains("token"), "{garbage:?}");
     let good = token(&stack.api, "host-a").await?;
     let mut forged = good.token.clone();
     let middle = forged.len() / 4;
@@ -96,7 +97,16 @@ async fn agents_and_users_each_keep_to_their_own_door() -> Result<()> {
     let certificate = enrolled.certificate.context("a certificate")?;
     let store = IdentityStore::new(Identity::from_pem(&certificate.chain_pem, &key.key_pem)?);
     let mut agent = AgentServiceClient::new(channel(&stack, Some(Arc::clone(&store))).await?);
-    let hello = HelloRequest { session_id: request_id(), ..Default::default() };
+    let hello = HelloRequest {
+        session_id: request_id(),
+        boot_id: request_id(),
+        agent_version: "0.0.0".to_owned(),
+        address: "127.0.0.1".to_owned(),
+        port_low: 20_000,
+        port_high: 20_001,
+        capacity: Some(Capacity { cpu_millis: 1000, memory_bytes: 1 << 30, disk_bytes: 1 << 30 }),
+        ..Default::default()
+    };
     agent.hello(hello.clone()).await.context("its certificate opens the agents' door")?;
     let mut projects =
         windlass_proto::api::v1::project_service_client::ProjectServiceClient::new(channel(&stack, Some(store)).await?);

@@ -16,8 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state_dir", &[]),
     // Values read by everybody; it uses nobody.
     ("config", &[]),
-    // Translates between the wire and `app`; it knows rows, but never queries (see `QUERYING`).
-    ("api", &["app", "queue", "pki", "health", "secrets", "windlass_db"]),
+    // Translates between the wire and `app`; it knows rows and steps, but never queries (see `QUERYING`).
+    ("api", &["app", "sagas", "queue", "pki", "health", "secrets", "windlass_db"]),
     ("app", &["sagas", "queue", "pki", "secrets", "lease", "health", "windlass_db"]),
     // Queue and executor wake each other.
     ("sagas", &["queue", "pki", "secrets", "lease", "windlass_db"]),
@@ -31,9 +31,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metadata", &["windlass_db"]),
 ];
 
-/// The two places of the API that touch the database themselves: stored answers stand around `app`'s transaction, and
-/// a key is looked up before there is a caller.
-const QUERYING: &[&str] = &["control-plane/src/api/change.rs", "control-plane/src/api/auth.rs"];
+/// The places of the API that touch the database themselves: stored answers stand around `app`'s transaction, a key is
+/// looked up before there is a caller, and an agent's catalogues are stored as they come.
+const QUERYING: &[&str] =
+    &["control-plane/src/api/change.rs", "control-plane/src/api/auth.rs", "control-plane/src/api/agent.rs"];
 
 /// Where engines may be told apart.
 const ENGINE_FOLDERS: &[&str] = &["crates/core/src/engine/", "agent/src/engines/"];
