@@ -6,6 +6,7 @@
 pub mod api;
 pub mod app;
 pub mod config;
+pub mod gc;
 pub mod health;
 pub mod installation;
 pub mod lease;

@@ -26,6 +26,7 @@ use crate::{
     api::{Api, agent::AgentApi, auth::Authenticator, gate::GateLayer, limit::Limiter, server::MESSAGE_MAX},
     app::Context,
     config::Config,
+    gc::Collector,
     health::{Health, HealthConfig},
     installation,
     lease::{Keeper, LeaseConfig},
@@ -135,6 +136,9 @@ impl Plane {
         let reconciler =
             Reconciler { db: context.db.clone(), hosts: context.hosts.clone(), sagas: context.sagas.clone() };
         shutdown.spawn("reconciler", TaskKind::Vital, reconciler.run(ownership, shutdown.token().clone()));
+
+        let collector = Collector::new(context.db.clone(), context.config.retention.clone());
+        shutdown.spawn("collector", TaskKind::Vital, collector.run(shutdown.token().clone()));
 
         if let Some(server) = opened.embedded.clone() {
             let token = shutdown.token().clone();
