@@ -52,7 +52,10 @@ impl ConnectionStringCommand {
                     .map_err(|error| Failure::Local(error.message))?;
                 Some(path.display().to_string())
             }
-            None => None,
+            None => {
+                cx.out.note("the server's certificate is from Windlass's own CA; --ca-file FILE writes that out");
+                None
+            }
         };
         let client = connect::native_client(&connection)?;
         print(&match self.format {

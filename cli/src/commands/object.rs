@@ -30,7 +30,7 @@ pub(crate) enum DatabaseCommand {
     #[command(visible_alias = "ls")]
     List { instance: String },
     /// Drop a database and all that is in it
-    Drop(Drop),
+    Drop(Dropping),
 }
 
 #[derive(Subcommand)]
@@ -52,7 +52,7 @@ pub(crate) enum UserCommand {
     #[command(visible_alias = "ls")]
     List { instance: String },
     /// Drop a user
-    Drop(Drop),
+    Drop(Dropping),
 }
 
 #[derive(Subcommand)]
@@ -73,7 +73,7 @@ pub(crate) enum ExtensionCommand {
     /// Drop an extension
     Drop {
         #[command(flatten)]
-        drop: Drop,
+        drop: Dropping,
         /// The database it is in, if several have it
         #[arg(long, value_name = "DATABASE")]
         database: Option<String>,
@@ -96,7 +96,7 @@ pub(crate) struct Creating {
 }
 
 #[derive(Args)]
-pub(crate) struct Drop {
+pub(crate) struct Dropping {
     #[command(flatten)]
     object: Object,
     #[command(flatten)]
@@ -201,7 +201,7 @@ impl Noun {
         cx.out.list(&objects)
     }
 
-    async fn drop(self, cx: &Context, drop: Drop, database: String) -> Result<(), Failure> {
+    async fn drop(self, cx: &Context, drop: Dropping, database: String) -> Result<(), Failure> {
         let instance = cx.instance(&drop.object.instance).await?;
         let name = names::object(&instance, self.collection, &drop.object.name);
         let short = names::short(&name).to_owned();

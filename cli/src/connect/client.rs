@@ -24,6 +24,8 @@ pub(crate) struct NativeClient {
     pub(crate) programs: &'static [&'static str],
     /// Debian package that has it.
     pub(crate) package: &'static str,
+    /// URI parameter that makes clients verify the server.
+    pub(crate) uri_tls: &'static str,
     /// Name of the URI parameter for the CA's file.
     pub(crate) uri_ca: &'static str,
     /// How it is started.
@@ -50,6 +52,7 @@ pub(crate) const CLIENTS: &[NativeClient] = &[
         name: "psql",
         programs: &["psql"],
         package: "postgresql-client",
+        uri_tls: "sslmode=verify-full",
         uri_ca: "sslrootcert",
         prepare: psql::start,
         variables: psql::variables,
@@ -59,6 +62,8 @@ pub(crate) const CLIENTS: &[NativeClient] = &[
         name: "mariadb",
         programs: &["mariadb", "mysql"],
         package: "mariadb-client",
+        // Drivers differ; these are the names of MySQL Shell, which many follow.
+        uri_tls: "ssl-mode=VERIFY_IDENTITY",
         uri_ca: "ssl-ca",
         prepare: mariadb::start,
         variables: mariadb::variables,

@@ -4,9 +4,9 @@
 //! that ends. The descriptor survives `exec`; the path under `/dev/fd` opens it anew.
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{Seek as _, Write as _},
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
 };
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -21,6 +21,8 @@ impl Inherited {
     pub(super) fn new(content: &str) -> Result<Self, Failure> {
         let make = || {
             let mut file = tempfile::tempfile()?;
+            // No name does not mean no door: others may reach it through /proc while it is open.
+            file.set_permissions(Permissions::from_mode(0o600))?;
             file.write_all(content.as_bytes())?;
             file.rewind()?;
             fcntl_setfd(&file, FdFlags::empty())?;

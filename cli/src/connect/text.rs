@@ -4,7 +4,7 @@ use windlass_proto::api::v1::Connection;
 
 use super::client::NativeClient;
 
-/// The URI of the API, with the password (if the connection still has it) and the CA's file put in.
+/// The URI of the API, with the password (if the connection still has it), TLS and the CA's file put in.
 pub(crate) fn uri(client: &NativeClient, connection: &Connection, ca_file: Option<&str>) -> String {
     let mut uri = connection.uri.clone();
     if !connection.password.is_empty()
@@ -12,11 +12,10 @@ pub(crate) fn uri(client: &NativeClient, connection: &Connection, ca_file: Optio
     {
         uri = format!("{before}:{}@{after}", percent_encode(&connection.password));
     }
-    if let Some(file) = ca_file {
-        let joint = if uri.contains('?') { '&' } else { '?' };
-        uri = format!("{uri}{joint}{}={}", client.uri_ca, percent_encode(file));
-    }
-    uri
+    let mut parameters = vec![client.uri_tls.to_owned()];
+    parameters.extend(ca_file.map(|file| format!("{}={}", client.uri_ca, percent_encode(file))));
+    let joint = if uri.contains('?') { '&' } else { '?' };
+    format!("{uri}{joint}{}", parameters.join("&"))
 }
 
 /// `export NAME=value` lines for a shell.
@@ -51,7 +50,7 @@ mod tests {
     #[test]
     fn the_password_and_the_ca_are_put_into_the_uri_escaped() {
         let connection = Connection {
-            uri: "postgresql://app@db.example:5500/app?sslmode=verify-full".to_owned(),
+            uri: "postgresql://app@db.example:5500/app".to_owned(),
             password: "a/b@c".to_owned(),
             ..Default::default()
         };
@@ -60,7 +59,7 @@ mod tests {
             "postgresql://app:a%2Fb%40c@db.example:5500/app?sslmode=verify-full&sslrootcert=%2Ftmp%2Fca%20file"
         );
         let hidden = Connection { password: String::new(), ..connection };
-        assert_eq!(uri(&CLIENTS[0], &hidden, None), hidden.uri);
+        assert_eq!(uri(&CLIENTS[0], &hidden, None), format!("{}?sslmode=verify-full", hidden.uri));
     }
 
     #[test]
