@@ -6,8 +6,10 @@
 //! its directory is removed unless the test failed.
 
 pub mod api;
+pub mod bare;
 pub mod database;
 pub mod leaks;
+pub mod measure;
 pub mod program;
 pub mod soak;
 pub mod stack;

@@ -41,7 +41,9 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { hosts: 1, metadata: Metadata::External, control_plane: String::new(), agent: String::new() }
+        // Faults are looked for more often than anyone would, so that tests of healing are short.
+        let agent = "check_every = \"1s\"\n".to_owned();
+        Self { hosts: 1, metadata: Metadata::External, control_plane: String::new(), agent }
     }
 }
 
@@ -71,6 +73,13 @@ impl Plan {
     #[must_use]
     pub fn agent(mut self, toml: &str) -> Self {
         self.agent.push_str(toml);
+        self
+    }
+
+    /// Without the settings that make tests short: as an operator has it.
+    #[must_use]
+    pub fn as_shipped(mut self) -> Self {
+        self.agent.clear();
         self
     }
 
@@ -239,7 +248,7 @@ impl Stack {
         let text = format!(
             "state_dir = {:?}\nrun_dir = {:?}\nendpoints = [{:?}]\nhost_name = {name:?}\naddress = \"127.0.0.1\"\n\
              port_low = {low}\nport_high = {high}\nprocess_host = \"direct\"\n\
-             check_every = \"1s\"\n{user}{}",
+             {user}{}",
             directory.join("state"),
             directory.join("run"),
             self.endpoint,

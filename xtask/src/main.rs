@@ -3,6 +3,7 @@
 //! Rules of the house: no async runtime (it must build in seconds), every process a task starts is ended by the task,
 //! by its id, whatever happens; state lives under `target/` or a private directory of the system's temp directory.
 
+mod bench;
 mod database_user;
 mod demo;
 mod lint;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Arguments),
     /// Format, clippy, module boundaries, drift of the stored SQL checks, dependency rules.
     Lint(lint::Arguments),
+    /// Measure optimised builds and write docs/benchmarks.md.
+    Bench(bench::Arguments),
     /// Kill control plane, agents and databases at random during a mixed workload, then check everything.
     Soak(soak::Arguments),
     /// Write the stored SQL checks (.sqlx) anew from the migrations.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Lint(arguments) => lint::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::SqlxPrepare => sqlx::prepare(),
     };
