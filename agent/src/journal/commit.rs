@@ -100,11 +100,11 @@ impl Journal {
         let mut memory = self.memory();
         for uid in uids {
             if memory.state.knows(uid) {
-                match (Record::Forgotten { uid: uid.clone() }).encode() {
+                match Record::Forgotten(uid.clone()).into_frame() {
                     Ok(frame) => memory.pending.push(Pending { frame, withdraw: None, done: None }),
                     Err(error) => tracing::error!(error = error.chain(), "cannot forget a command"),
                 }
-                memory.state.apply(Record::Forgotten { uid: uid.clone() });
+                memory.state.apply(Record::Forgotten(uid.clone()));
             }
         }
     }
@@ -145,7 +145,7 @@ impl Memory {
         record: Record,
         withdraw: Option<String>,
     ) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
-        let frame = record.encode()?;
+        let frame = record.clone().into_frame()?;
         self.state.apply(record);
         let (done, written) = oneshot::channel();
         self.pending.push(Pending { frame, withdraw, done: Some(done) });
@@ -164,7 +164,7 @@ fn flush(memory: &Mutex<Memory>, mut log: OwnedMutexGuard<Log>) {
         (batch, log.wants_rewrite().then(|| memory.state.records()))
     };
     let frames = batch.iter().flat_map(|pending| &pending.frame).copied().collect::<Vec<_>>();
-    let written = log.write(&frames, records.as_deref());
+    let written = log.write(&frames, records);
     if written.is_err() {
         let mut memory = lock(memory);
         for uid in batch.iter().filter_map(|pending| pending.withdraw.as_ref()) {

@@ -36,7 +36,7 @@ impl Log {
         }
         let mut log = Self { storage, length: decoded.valid as u64, damaged: false, compact_at: COMPACT_FROM };
         if decoded.valid == 0 {
-            log.rewrite(&[])?;
+            log.rewrite(Vec::new())?;
         } else if decoded.valid < bytes.len() {
             tracing::warn!(torn_bytes = bytes.len() - decoded.valid, "cut a torn record off the journal's end");
             log.storage.truncate(log.length).map_err(|e| failed("repair", e))?;
@@ -51,7 +51,7 @@ impl Log {
 
     /// Adds frames, durably: by appending them, or by rewriting everything as `records`, which hold them too. On an
     /// error none of them counts, and the next write has to be a rewrite.
-    pub(super) fn write(&mut self, frames: &[u8], records: Option<&[Record]>) -> Result<(), Error> {
+    pub(super) fn write(&mut self, frames: &[u8], records: Option<Vec<Record>>) -> Result<(), Error> {
         match records.map(|records| self.rewrite(records)) {
             Some(Ok(())) => return Ok(()),
             Some(Err(error)) if self.damaged => return Err(error),
@@ -74,10 +74,10 @@ impl Log {
     }
 
     /// Replaces everything by these records, durably. On an error the old ones stay.
-    fn rewrite(&mut self, records: &[Record]) -> Result<(), Error> {
+    fn rewrite(&mut self, records: Vec<Record>) -> Result<(), Error> {
         let mut bytes = HEADER.to_vec();
         for record in records {
-            bytes.extend(record.encode()?);
+            bytes.extend(record.into_frame()?);
         }
         let replaced = self.storage.replace(&bytes).map_err(|e| failed("compact", e));
         if replaced.is_ok() {

@@ -1,10 +1,10 @@
 //! Records of the journal and their framing on disk.
 //!
-//! A journal is [`HEADER`] followed by frames: payload length (u32 LE), CRC-32 of the payload (u32 LE), payload (JSON
-//! of one [`Record`]). Invariant: decoding stops at the first frame that is not whole and true; what lies before it is
+//! A journal is [`HEADER`] followed by frames: payload length (u32 LE), CRC-32 of the payload (u32 LE), payload
+//! (protobuf of one [`Record`], because that keeps values that a newer control plane sent and this agent does not know). Invariant: decoding stops at the first frame that is not whole and true; what lies before it is
 //! exactly what was written.
 
-use serde::{Deserialize, Serialize};
+use prost::{Message, Oneof};
 use windlass_core::Error;
 use windlass_proto::agent::v1 as pb;
 
@@ -13,33 +13,43 @@ pub(super) const HEADER: &[u8; 8] = b"WLJRNAL\x01";
 
 const FRAME_HEADER: usize = 8;
 
+/// A record as it is written.
+#[derive(Message)]
+struct Written {
+    #[prost(oneof = "Record", tags = "1, 2, 3, 4")]
+    record: Option<Record>,
+}
+
 /// One fact of the journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, PartialEq, Oneof)]
 pub(super) enum Record {
     /// The command will be carried out.
+    #[prost(message, tag = "1")]
     Accepted(pb::Command),
     /// It was carried out, with this result.
+    #[prost(message, tag = "2")]
     Finished(pb::CommandResult),
-    /// The control plane has the result.
-    Forgotten {
-        /// Uid of the command.
-        uid: String,
-    },
+    /// The control plane has the result of the command with this uid.
+    #[prost(string, tag = "3")]
+    Forgotten(String),
     /// The highest epoch seen for an instance, when the command that brought it is forgotten.
-    Epoch {
-        /// The instance.
-        instance_id: String,
-        /// Its epoch.
-        epoch: u64,
-    },
+    #[prost(message, tag = "4")]
+    Epoch(SeenEpoch),
+}
+
+/// An instance and its epoch.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct SeenEpoch {
+    #[prost(string, tag = "1")]
+    pub(super) instance_id: String,
+    #[prost(uint64, tag = "2")]
+    pub(super) epoch: u64,
 }
 
 impl Record {
     /// The record as one frame.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, Error> {
-        let payload = serde_json::to_vec(self)
-            .map_err(|e| Error::internal("cannot write a journal record as JSON").with_source(e))?;
+    pub(super) fn into_frame(self) -> Result<Vec<u8>, Error> {
+        let payload = Written { record: Some(self) }.encode_to_vec();
         let length = u32::try_from(payload.len()).map_err(|_| Error::internal("a journal record exceeds 4 GiB"))?;
         let mut frame = Vec::with_capacity(FRAME_HEADER + payload.len());
         frame.extend_from_slice(&length.to_le_bytes());
@@ -73,11 +83,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
     let mut records = Vec::new();
     let mut valid = HEADER.len();
     while let Some(payload) = frame(&bytes[valid..]) {
-        let record = serde_json::from_slice(payload).map_err(|e| {
+        let record = Written::decode(payload).ok().and_then(|written| written.record).ok_or_else(|| {
             Error::internal(format!(
                 "the journal has a record at byte {valid} that this agent cannot read; was it written by a newer one?"
             ))
-            .with_source(e)
         })?;
         records.push(record);
         valid += FRAME_HEADER + payload.len();

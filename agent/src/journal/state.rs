@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use windlass_proto::agent::v1 as pb;
 
-use super::record::Record;
+use super::record::{Record, SeenEpoch};
 
 /// What is to be done with a command that was delivered.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,8 +54,8 @@ impl State {
                 self.put(command.uid.clone(), Phase::Accepted(command));
             }
             Record::Finished(result) => self.put(result.uid.clone(), Phase::Finished(result)),
-            Record::Forgotten { uid } => drop(self.entries.remove(&uid)),
-            Record::Epoch { instance_id, epoch } => self.raise_epoch(&instance_id, epoch),
+            Record::Forgotten(uid) => drop(self.entries.remove(&uid)),
+            Record::Epoch(seen) => self.raise_epoch(&seen.instance_id, seen.epoch),
         }
     }
 
@@ -119,12 +119,12 @@ impl State {
 
     /// The shortest list of records that gives this state.
     pub(super) fn records(&self) -> Vec<Record> {
-        let epochs = self.epochs.iter().map(|(id, epoch)| Record::Epoch { instance_id: id.clone(), epoch: *epoch });
+        let epochs = self.epochs.iter().map(|(id, epoch)| SeenEpoch { instance_id: id.clone(), epoch: *epoch });
         let entries = self.in_order().map(|phase| match phase {
             Phase::Accepted(command) => Record::Accepted(command.clone()),
             Phase::Finished(result) => Record::Finished(result.clone()),
         });
-        epochs.chain(entries).collect()
+        epochs.map(Record::Epoch).chain(entries).collect()
     }
 
     fn in_order(&self) -> impl Iterator<Item = &Phase> {
