@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -51,6 +51,7 @@ struct Fake {
     latency: Duration,
     faults: BTreeMap<CommandKind, Fault>,
     runs: BTreeMap<CommandId, u32>,
+    begun: BTreeMap<CommandId, Instant>,
     effects: BTreeMap<CommandId, u32>,
 }
 
@@ -70,6 +71,7 @@ impl FakeTarget {
                 latency: Duration::ZERO,
                 faults: BTreeMap::new(),
                 runs: BTreeMap::new(),
+                begun: BTreeMap::new(),
                 effects: BTreeMap::new(),
             }),
             paused: watch::Sender::new(false),
@@ -106,6 +108,11 @@ impl FakeTarget {
     /// How often this command was begun.
     pub fn runs(&self, uid: CommandId) -> u32 {
         self.fake().runs.get(&uid).copied().unwrap_or(0)
+    }
+
+    /// When this command was first begun, for measurements.
+    pub fn begun(&self, uid: CommandId) -> Option<Instant> {
+        self.fake().begun.get(&uid).copied()
     }
 
     /// How often this command changed something.
@@ -145,6 +152,7 @@ impl FakeTarget {
         let latency = {
             let mut fake = self.fake();
             *fake.runs.entry(order.uid).or_default() += 1;
+            fake.begun.entry(order.uid).or_insert_with(Instant::now);
             fake.latency
         };
         let mut paused = self.paused.subscribe();
