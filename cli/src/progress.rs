@@ -62,7 +62,7 @@ impl Progress {
 
 fn spinner(lines: &MultiProgress) -> ProgressBar {
     let bar = lines.add(ProgressBar::new_spinner().with_style(text_only()));
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(120));

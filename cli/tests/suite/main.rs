@@ -8,5 +8,6 @@ mod fake;
 mod mutations;
 mod output;
 mod samples;
+mod terminal;
 mod tls;
 mod waiting;
