@@ -50,7 +50,7 @@ impl ObjectService for Api {
         self.operate(request, |_, tx, caller, message| {
             Box::pin(async move {
                 let (instance, kind, object) = convert::name(&message.name)?;
-                objects::drop(tx, caller, &instance, kind, &object).await
+                objects::drop(tx, caller, &instance, kind, &object, &message.database).await
             })
         })
         .await

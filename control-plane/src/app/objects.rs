@@ -113,7 +113,8 @@ pub async fn create(
     Ok(operation)
 }
 
-/// Drops a user, database or extension. `database` tells extensions of one name apart; empty means the only one.
+/// Drops a user, database or extension. `database` tells extensions of one name apart; empty means the only one, or
+/// the one in the default database.
 ///
 /// # Errors
 /// `STATE_FORBIDS` unless the instance runs, or when something depends on it; `INSTANCE_BUSY`, `UNAVAILABLE`,
@@ -124,11 +125,15 @@ pub async fn drop(
     name: &InstanceName,
     kind: ObjectKind,
     object: &str,
+    database: &str,
 ) -> Result<OperationId, Error> {
     let row = find_locked(tx, caller, name, Permission::ProjectWrite, Named::Present).await?;
     let objects = objects_of_tx(tx, row.id).await?;
-    let named: Vec<_> = objects.iter().filter(|o| o.key.kind == kind && o.key.name == object).collect();
-    let key = ObjectKey { kind, name: object.to_owned(), database: String::new() };
+    let named: Vec<_> = objects
+        .iter()
+        .filter(|o| o.key.kind == kind && o.key.name == object && (database.is_empty() || o.key.database == database))
+        .collect();
+    let key = ObjectKey { kind, name: object.to_owned(), database: database.to_owned() };
     let target = path(&row, &key);
     let found = match named[..] {
         [] => return Err(Error::not_found(kind.as_str(), target)),
