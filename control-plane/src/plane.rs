@@ -123,7 +123,7 @@ impl Plane {
         };
         let (queue, engine) = Queue::new(db.clone(), queue_config, hosts.clone(), wakeups, context.sagas.clone());
         let (running, token, owner) = (queue.clone(), shutdown.token().clone(), ownership.clone());
-        shutdown.spawn("queue", TaskKind::Vital, async move { running.run(engine, owner, token).await });
+        shutdown.spawn("queue", TaskKind::Vital, Box::pin(async move { running.run(engine, owner, token).await }));
 
         let health = context.health.clone().run(ownership.clone(), shutdown.token().clone());
         shutdown.spawn("host-health", TaskKind::Vital, health);

@@ -1,11 +1,12 @@
 //! A database of one's own for each test, on the server that `DATABASE_URL` names (or a `.env` file above).
 
-use std::{str::FromStr as _, thread};
+use std::{str::FromStr as _, thread, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions,
 };
 use uuid::Uuid;
+use windlass_core::id::OperationId;
 
 use crate::Db;
 
@@ -28,12 +29,57 @@ impl TestDb {
         let server = server();
         let name = format!("wl_test_{}", Uuid::now_v7().simple());
         let mut connection = server.connect().await.expect("DATABASE_URL names a running PostgreSQL");
-        connection.execute(AssertSqlSafe(format!("create database {name}"))).await.expect("may create databases");
+        connection
+            .execute(AssertSqlSafe(format!("create database {name} strategy file_copy")))
+            .await
+            .expect("may create databases");
         let _ = connection.close().await;
         let url = server.clone().database(&name).to_url_lossy().to_string();
         let db = Db::connect(&url, 10).await.expect("connect to the new database");
         db.migrate().await.expect("migrate the new database");
         Self { db, server, name, url }
+    }
+
+    /// Makes a saga that waits for a time due now, and says whether it did.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn hurry(&self, saga: OperationId) -> bool {
+        sqlx::query("update saga set wake_at = now() where id = $1 and wake_at is not null and not done")
+            .bind(saga.0)
+            .execute(self.db.pool())
+            .await
+            .expect("update")
+            .rows_affected()
+            == 1
+    }
+
+    /// Lets a lease expire at once.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn expire_lease(&self, name: &str) {
+        sqlx::query("update lease set expires_at = '-infinity' where name = $1")
+            .bind(name)
+            .execute(self.db.pool())
+            .await
+            .expect("update");
+    }
+
+    /// A whole number that a query gives, for assertions on what is stored.
+    ///
+    /// # Panics
+    /// When the query is wrong.
+    pub async fn count(&self, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(self.db.pool()).await.expect(query)
+    }
+
+    /// Runs a statement that sets a test up.
+    ///
+    /// # Panics
+    /// When the statement is wrong.
+    pub async fn execute(&self, statement: &str) {
+        self.db.pool().execute(AssertSqlSafe(statement.to_owned())).await.expect(statement);
     }
 
     /// URL of the database, for a second pool or another program.
@@ -60,11 +106,26 @@ impl Drop for TestDb {
         // The test's own runtime may be ending: the drop needs one of its own.
         let _ = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            runtime.block_on(async {
-                let mut connection: PgConnection = server.connect().await.ok()?;
-                connection.execute(AssertSqlSafe(format!("drop database if exists {name} with (force)"))).await.ok()
-            })
+            runtime.block_on(drop_database(&server, &name)).ok()
         })
         .join();
     }
+}
+
+/// Ends the connections first and looks every few milliseconds: `with (force)` alone looks every tenth of a second.
+async fn drop_database(server: &PgConnectOptions, name: &str) -> Result<(), sqlx::Error> {
+    let mut connection: PgConnection = server.connect().await?;
+    for _ in 0..100 {
+        let left = sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+            .bind(name)
+            .execute(&mut connection)
+            .await?
+            .rows_affected();
+        if left == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    connection.execute(AssertSqlSafe(format!("drop database if exists {name} with (force)"))).await?;
+    connection.close().await
 }

@@ -14,7 +14,7 @@ use windlass_core::{
     operation::{Direction, OperationState, StepState},
 };
 use windlass_db::{
-    Db, Guard, Tx,
+    Db, Guard, PgConnection, Tx,
     commands::{commands_cancel_tx, commands_open_tx},
     events::{NewEvent, event_add_tx},
     operations::operation_move_tx,
@@ -45,7 +45,7 @@ pub struct Advance {
     pub hosts: HostWaker,
     /// Tells waiters of progress.
     pub watch: OperationWatch,
-    /// `saga.before_commit`, `saga.after_commit`.
+    /// `saga.step` (a step's run fails), `saga.before_commit`, `saga.after_commit` (the node dies there).
     pub failpoints: Failpoints,
 }
 
@@ -130,44 +130,61 @@ impl Advance {
         guard: &Guard,
     ) -> Result<Transition, Error> {
         let mut ctx = StepContext::new(tx, guard, &saga, Timestamp::now());
-        let mut data = saga.data.take();
-        let run = AssertUnwindSafe(known.run(&mut ctx, index, saga.direction, &mut data)).catch_unwind().await;
+        let wake = match self.run_step(&mut ctx, &mut saga, known, index).await {
+            Ok(wake) => wake,
+            Err(error) => {
+                ctx.abandon().await;
+                return Err(error);
+            }
+        };
+        let (tx, hosts) = ctx.into_parts();
+        let state = under_way(saga.direction);
+        Ok(Transition { tx, saga, wake, state, error: None, hosts })
+    }
+
+    /// Runs the step and notes its progress; moves the saga on if it is done.
+    async fn run_step(
+        &self,
+        ctx: &mut StepContext,
+        saga: &mut SagaRow,
+        known: &dyn AnySaga,
+        index: usize,
+    ) -> Result<Wake, Error> {
+        let mut data = saga.data.clone();
+        let run = AssertUnwindSafe(known.run(ctx, index, saga.direction, &mut data)).catch_unwind().await;
         let progress = run.unwrap_or_else(|_| Err(Error::internal("the step panicked; the log has the details")))?;
-        let (mut tx, hosts) = ctx.into_parts();
+        self.failpoints.hit("saga.step").await?;
         saga.data = data;
         let step = known.steps()[index];
         let (wake, detail) = match progress {
             Progress::Done(detail) => (Wake::Now, detail),
             Progress::Later(delay, detail) => (Wake::After(delay), detail),
             Progress::Wait(detail) => {
-                if commands_open_tx(&mut tx, saga.id).await? == 0 {
+                if commands_open_tx(ctx.tx(), saga.id).await? == 0 {
                     return Err(Error::internal(format!("step {} waits although no command is open", step.name)));
                 }
                 (Wake::OnCommand, detail)
             }
         };
-        let state = match (saga.direction, wake) {
-            (Direction::Forward, Wake::Now) => StepState::Done,
-            (Direction::Forward, _) => StepState::Waiting,
-            (Direction::Unwind, Wake::Now) => StepState::Undone,
-            (Direction::Unwind, _) => StepState::Undoing,
+        let done = wake == Wake::Now;
+        let state = match (saga.direction, done) {
+            (Direction::Forward, true) => StepState::Done,
+            (Direction::Forward, false) => StepState::Waiting,
+            (Direction::Unwind, true) => StepState::Undone,
+            (Direction::Unwind, false) => StepState::Undoing,
         };
-        put_step(&mut tx, &saga, step, state, &detail).await?;
-        if wake == Wake::Now {
+        put_step(ctx.tx(), saga, step, state, &detail).await?;
+        if done {
             saga.attempt = 0;
             saga.cursor = match saga.direction {
                 Direction::Forward => saga.cursor + 1,
                 Direction::Unwind => undoable_before(known.steps(), saga.cursor),
             };
             if let (Direction::Forward, Some(next)) = (saga.direction, known.steps().get(index + 1)) {
-                put_step(&mut tx, &saga, *next, StepState::Running, "").await?;
+                put_step(ctx.tx(), saga, *next, StepState::Running, "").await?;
             }
         }
-        let state = match saga.direction {
-            Direction::Forward => OperationState::Running,
-            Direction::Unwind => OperationState::Unwinding,
-        };
-        Ok(Transition { tx, saga, wake, state, error: None, hosts })
+        Ok(wake)
     }
 
     async fn end(&self, tx: Tx, saga: SagaRow, known: &dyn AnySaga, guard: &Guard) -> Result<Transition, Error> {
@@ -179,7 +196,11 @@ impl Advance {
         };
         let mut ctx = StepContext::new(tx, guard, &saga, Timestamp::now());
         let run = AssertUnwindSafe(known.finish(&mut ctx, &saga.data, &outcome)).catch_unwind().await;
-        run.unwrap_or_else(|_| Err(Error::internal("the ending panicked; the log has the details")))?;
+        if let Err(error) = run.unwrap_or_else(|_| Err(Error::internal("the ending panicked; the log has the details")))
+        {
+            ctx.abandon().await;
+            return Err(error);
+        }
         let (tx, hosts) = ctx.into_parts();
         let state = match outcome {
             Outcome::Succeeded => OperationState::Succeeded,
@@ -221,10 +242,7 @@ impl Advance {
                 delay
             }
         };
-        let state = match saga.direction {
-            Direction::Forward => OperationState::Running,
-            Direction::Unwind => OperationState::Unwinding,
-        };
+        let state = under_way(saga.direction);
         if let Some(step) = step {
             let shown = if saga.direction == Direction::Forward { StepState::Running } else { StepState::Undoing };
             put_step(&mut tx, &saga, step, shown, &format!("failed, trying again: {error}")).await?;
@@ -275,12 +293,22 @@ impl Advance {
         let Transition { mut tx, saga, wake, state, error, hosts } = transition;
         saga_save_tx(&mut tx, &saga, wake, guard.epoch).await?;
         operation_move_tx(&mut tx, saga.id, state, error.as_ref()).await?;
-        self.failpoints.hit("saga.before_commit").await?;
+        if let Err(error) = self.failpoints.hit("saga.before_commit").await {
+            tx.rollback().await?;
+            return Err(error);
+        }
         tx.commit().await?;
         self.failpoints.hit("saga.after_commit").await?;
         self.hosts.wake(&hosts);
         self.watch.changed(saga.id);
         Ok(wake.into())
+    }
+}
+
+fn under_way(direction: Direction) -> OperationState {
+    match direction {
+        Direction::Forward => OperationState::Running,
+        Direction::Unwind => OperationState::Unwinding,
     }
 }
 
@@ -296,7 +324,13 @@ fn undoable_before(steps: &[StepInfo], cursor: i32) -> i32 {
 }
 
 /// Stores a step's progress. The step that failed stays FAILED while it is undone, so that people see where it was.
-async fn put_step(tx: &mut Tx, saga: &SagaRow, step: StepInfo, state: StepState, detail: &str) -> Result<(), Error> {
+async fn put_step(
+    tx: &mut PgConnection,
+    saga: &SagaRow,
+    step: StepInfo,
+    state: StepState,
+    detail: &str,
+) -> Result<(), Error> {
     let failed_here =
         saga.error.as_ref().and_then(|error| error.metadata.get("step")).is_some_and(|name| name == step.name);
     if saga.direction == Direction::Unwind && failed_here {

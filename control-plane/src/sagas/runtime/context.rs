@@ -59,6 +59,13 @@ impl StepContext {
         (self.tx, self.hosts)
     }
 
+    /// Drops everything done through it. Explicitly, so that the saga's row is free again when this returns.
+    pub(crate) async fn abandon(self) {
+        if let Err(error) = self.tx.rollback().await {
+            tracing::debug!(error = error.chain(), "the connection broke; the server rolls back by itself");
+        }
+    }
+
     /// The transaction, for the `_tx` functions of the database.
     pub fn tx(&mut self) -> &mut PgConnection {
         &mut self.tx

@@ -14,6 +14,8 @@
 //! A crash at any point leaves the last committed step; the next owner goes on from there.
 
 pub mod advance;
+#[cfg(any(test, feature = "testing"))]
+pub mod battery;
 pub mod cancel;
 pub mod command;
 pub mod context;
@@ -22,4 +24,6 @@ mod policy;
 pub mod registry;
 pub mod saga;
 pub mod start;
+#[cfg(test)]
+mod tests;
 pub mod watch;
