@@ -157,7 +157,7 @@ async fn a_certificate_is_renewed_at_half_life_while_a_command_runs() {
     assert_ne!(leaves[0], leaves[1]);
     assert_eq!(plane.state().renewals, 1);
     let running = plane.wait("a poll after it", |s| s.polls.last().map(|poll| poll.running.clone())).await;
-    assert_eq!(running, [order.uid.clone()], "the command was not disturbed");
+    assert_eq!(running, std::slice::from_ref(&order.uid), "the command was not disturbed");
     agent.target().resume();
     succeeded(&plane.result(&order.uid).await);
     assert_eq!(agent.target().runs(uid(&order)), 1);
@@ -202,7 +202,7 @@ async fn a_draining_node_is_left_for_another_without_disturbing_commands() {
     here.state().cadence.drain = true;
     here.cancel("wakes the poll");
     let poll = there.wait("a poll at the other node", |s| s.polls.first().cloned()).await;
-    assert_eq!(poll.running, [order.uid.clone()]);
+    assert_eq!(poll.running, std::slice::from_ref(&order.uid));
     agent.target().resume();
     succeeded(&there.result(&order.uid).await);
     assert_eq!(agent.target().runs(uid(&order)), 1);
@@ -479,7 +479,7 @@ async fn enrolling_goes_on_until_there_is_a_good_token() {
         told.await.expect("is told");
         std::fs::write(&token_file, plane.token()).expect("written");
     };
-    let (identity, ()) = timeout(BOUND, async { tokio::join!(enrolled, helped) }).await.expect("in time");
+    let (identity, ()) = timeout(BOUND, Box::pin(async { tokio::join!(enrolled, helped) })).await.expect("in time");
     let identity: Option<Arc<HostIdentity>> = identity.expect("nothing is damaged");
     assert_eq!(identity.expect("enrolled").host_name(), "host-1");
 }

@@ -83,8 +83,9 @@ pub(crate) struct State {
     pub(crate) happenings_stored: Option<u64>,
     pub(crate) catalogues: Vec<pb::PutCatalogueRequest>,
     pub(crate) renewals: u32,
-    /// Number of the poll that may take commands: the latest. An older one may be parked on a connection that is gone.
-    turn: u64,
+    /// For each session the number of the poll that may take commands: the latest. An older one may be parked on a
+    /// connection that is gone.
+    turns: BTreeMap<String, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +160,7 @@ impl Plane {
             happenings_stored: None,
             catalogues: Vec::new(),
             renewals: 0,
-            turn: 0,
+            turns: BTreeMap::new(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: watch::Sender::new(0), ca: ca.clone() });
         let address = "127.0.0.1:0".parse().expect("address");
@@ -179,6 +180,7 @@ impl Plane {
             tls::serve(listener, self.ca.server(), &authorities, Limits::default(), &shutdown).expect("serves");
         let service = Service(self.shared.clone());
         let server = tonic::transport::Server::builder()
+            .max_concurrent_streams(10_000)
             .add_service(EnrolmentServiceServer::new(service.clone()))
             .add_service(AgentServiceServer::new(service))
             .serve_with_incoming(incoming);
@@ -375,12 +377,12 @@ impl AgentService for Service {
 
     async fn poll(&self, request: Request<pb::PollRequest>) -> Result<Response<pb::PollResponse>, Status> {
         let request = request.into_inner();
-        let most = request.max_commands as usize;
+        let (most, session) = (request.max_commands as usize, request.session_id.clone());
         let mut changed = self.0.changed.subscribe();
         let (hold, turn) = self.0.hear(|state| {
             state.polls.push(request);
-            state.turn += 1;
-            (state.cadence.poll_hold, state.turn)
+            state.turns.insert(session.clone(), state.polls.len());
+            (state.cadence.poll_hold, state.polls.len())
         })?;
         let look = async {
             loop {
@@ -390,7 +392,7 @@ impl AgentService for Service {
                     if state.revoked == Revoked::Yes {
                         return Err(Status::permission_denied("the host was revoked"));
                     }
-                    if state.turn != turn {
+                    if state.turns.get(&session) != Some(&turn) {
                         return Err(Status::aborted("a newer poll took the place of this one"));
                     }
                     if !state.queue.is_empty() || !state.cancels.is_empty() || state.cadence.drain {
@@ -405,7 +407,7 @@ impl AgentService for Service {
             return Err(status);
         }
         let mut state = self.0.state();
-        if state.turn != turn {
+        if state.turns.get(&session) != Some(&turn) {
             return Err(Status::aborted("a newer poll took the place of this one"));
         }
         let count = state.queue.len().min(most);
