@@ -41,6 +41,13 @@ pub fn status(error: &Error) -> Status {
     Status::with_error_details(code(error.kind), cut(&error.message), details(error))
 }
 
+/// The status for a call that this version does not have.
+pub fn unknown_call(path: &str) -> Status {
+    let message = format!("this control plane has no call {path}; its version may be older than the client's");
+    let details = ErrorDetails::with_error_info(Reason::NotSupported.as_str(), DOMAIN, HashMap::new());
+    Status::with_error_details(Code::Unimplemented, cut(&message), details)
+}
+
 /// The canonical code of a kind.
 pub fn code(kind: ErrorKind) -> Code {
     match kind {

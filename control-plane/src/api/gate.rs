@@ -27,9 +27,10 @@ use windlass_core::{Error, Reason, error::ErrorKind};
 use super::{
     access::{self, Access},
     auth::Authenticator,
-    error::status,
+    error::{status, unknown_call},
     limit::Limiter,
 };
+use crate::app::Caller;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -126,8 +127,8 @@ impl Shared {
         if access == Some(Access::Agent) {
             return inner.call(request).await.unwrap_or_else(|never| match never {});
         }
-        if let Err(error) = self.admit(access, &mut request).await {
-            return refuse(&error);
+        if let Err(refusal) = self.admit(access, &mut request).await {
+            return refusal.into_http();
         }
         let limit = deadline(request.headers());
         request.extensions_mut().insert(Call { method: method.clone() });
@@ -142,28 +143,25 @@ impl Shared {
         }
     }
 
-    async fn admit(&self, access: Option<Access>, request: &mut Request<Body>) -> Result<(), Error> {
+    async fn admit(&self, access: Option<Access>, request: &mut Request<Body>) -> Result<(), Status> {
         if access == Some(Access::Open) {
             return Ok(());
         }
-        let caller = self.authenticator.caller(request.headers()).await?;
-        self.limiter.take(caller.key, Instant::now())?;
-        match access {
-            Some(Access::Key(permission)) => caller.check(permission, caller.own_project())?,
-            Some(Access::AnyKey | Access::Agent | Access::Open) => {}
-            None => {
-                return Err(Error::new(
-                    ErrorKind::InvalidArgument,
-                    Reason::NotSupported,
-                    format!(
-                        "this control plane has no call {}; its version may be older than the client's",
-                        request.uri().path()
-                    ),
-                ));
-            }
+        let caller = self.known(access, request.headers()).await.map_err(|error| status(&error))?;
+        if access.is_none() {
+            return Err(unknown_call(request.uri().path()));
         }
         request.extensions_mut().insert(caller);
         Ok(())
+    }
+
+    async fn known(&self, access: Option<Access>, headers: &HeaderMap) -> Result<Caller, Error> {
+        let caller = self.authenticator.caller(headers).await?;
+        self.limiter.take(caller.key, Instant::now())?;
+        if let Some(Access::Key(permission)) = access {
+            caller.check(permission, caller.own_project())?;
+        }
+        Ok(caller)
     }
 }
 
