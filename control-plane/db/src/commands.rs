@@ -12,6 +12,8 @@
 mod claim;
 mod end;
 mod enqueue;
+#[cfg(test)]
+mod tests;
 
 pub use claim::{ClaimedCommand, LeasedCommand, Parked};
 pub use end::{CommandReport, Delivery, EndedCommand, ReportVerdict, commands_cancel_tx, commands_report_tx};

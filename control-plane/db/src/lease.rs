@@ -139,3 +139,90 @@ impl Db {
         Ok(row.map(|r| LeaseRow { owner: r.owner, epoch: r.epoch, expires_at: r.expires_at.to_jiff() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::error::Result;
+
+    use super::*;
+    use crate::testing::TestDb;
+
+    const NAME: &str = "orchestrator";
+    const TTL: Duration = Duration::from_secs(60);
+    /// Long enough to say that something waits for a lock.
+    const MOMENT: Duration = Duration::from_millis(200);
+
+    async fn acquire(test: &TestDb, owner: &str) -> Option<Guard> {
+        test.db.lease_acquire(NAME, owner, TTL).await.expect("acquire")
+    }
+
+    fn is_fenced<T: std::fmt::Debug>(outcome: Result<T>) -> bool {
+        outcome.expect_err("fenced").reason == Reason::Fenced
+    }
+
+    #[tokio::test]
+    async fn only_the_holder_renews_and_only_its_own_term() {
+        let test = TestDb::create().await;
+        let first = acquire(&test, "a").await.expect("free");
+        assert_eq!(first.epoch, 1);
+        assert_eq!(acquire(&test, "b").await, None, "held");
+        test.db.lease_renew(&first, "a", TTL).await.expect("renew");
+        assert!(is_fenced(test.db.lease_renew(&first, "b", TTL).await), "another node does not extend it");
+        let held = test.db.lease_by_name(NAME).await.expect("read").expect("row");
+        assert_eq!((held.owner.as_str(), held.epoch), ("a", 1));
+        assert!(held.expires_at > Timestamp::now());
+    }
+
+    #[tokio::test]
+    async fn the_epoch_rises_at_every_acquisition() {
+        let test = TestDb::create().await;
+        let first = acquire(&test, "a").await.expect("free");
+        let again = acquire(&test, "a").await.expect("its own, after a crash");
+        assert_eq!(again.epoch, 2);
+        assert!(is_fenced(test.db.lease_renew(&first, "a", TTL).await), "the old term is over");
+        test.expire_lease(NAME).await;
+        assert_eq!(acquire(&test, "b").await.expect("expired").epoch, 3);
+        let guard = acquire(&test, "b").await.expect("its own");
+        test.db.lease_release(&guard, "b").await.expect("release");
+        assert_eq!(acquire(&test, "c").await.expect("given up").epoch, 5);
+        test.db.lease_release(&guard, "b").await.expect("a late release");
+        assert_eq!(acquire(&test, "d").await, None, "does not take it from the new holder");
+    }
+
+    #[tokio::test]
+    async fn a_guarded_writer_delays_a_takeover_but_not_a_renewal() {
+        let test = TestDb::create().await;
+        let guard = acquire(&test, "a").await.expect("free");
+        let writer = test.db.guarded(&guard).await.expect("held");
+        tokio::time::timeout(MOMENT, test.db.lease_renew(&guard, "a", TTL))
+            .await
+            .expect("not blocked")
+            .expect("renewed");
+        test.expire_lease(NAME).await;
+        let db = test.db.clone();
+        let takeover = tokio::spawn(async move { db.lease_acquire(NAME, "b", TTL).await });
+        tokio::time::sleep(MOMENT).await;
+        assert!(!takeover.is_finished(), "the takeover waits for the writer");
+        writer.commit().await.expect("the writer was still the owner");
+        let next = takeover.await.expect("no panic").expect("acquire").expect("expired");
+        assert_eq!(next.epoch, guard.epoch + 1);
+        assert!(is_fenced(test.db.guarded(&guard).await), "the old owner writes nothing any more");
+        test.db.guarded(&next).await.expect("the new one does");
+    }
+
+    #[tokio::test]
+    async fn of_many_who_want_it_at_once_one_gets_it() {
+        let test = TestDb::create().await;
+        let wanting: Vec<_> = (0..8)
+            .map(|n| {
+                let db = test.db.clone();
+                tokio::spawn(async move { db.lease_acquire(NAME, &format!("node-{n}"), TTL).await })
+            })
+            .collect();
+        let mut holders = 0;
+        for want in wanting {
+            holders += usize::from(want.await.expect("no panic").expect("acquire").is_some());
+        }
+        assert_eq!(holders, 1);
+    }
+}
