@@ -1,18 +1,18 @@
 //! The operating system below the agent: processes, users, files, facts of the machine.
 //!
-//! Why: everything else of the agent is portable and testable; only this folder makes system calls.
+//! Why: everything else of the agent is portable and testable; only this folder makes system calls. Database processes
+//! are run by a [`ProcessHost`]; they are not the agent's children in spirit and survive it in both kinds of host.
 
-use serde::Deserialize;
+pub mod account;
+mod cgroup;
+mod direct;
+pub mod facts;
+pub mod files;
+pub mod helper;
+pub mod proc;
+mod systemd;
+mod unit;
 
-/// Who runs the database processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HostKind {
-    /// systemd if this machine runs it and the agent is root, else direct.
-    #[default]
-    Auto,
-    /// Transient units of systemd.
-    Systemd,
-    /// Processes of their own session, started by the agent.
-    Direct,
-}
+pub use direct::DirectHost;
+pub use systemd::SystemdHost;
+pub use unit::{HostKind, Limits, Process, ProcessHost, UnitSpec, UnitStatus, open};
