@@ -4,6 +4,7 @@
 //! engines and their processes. It decides nothing: it acts on commands and reports facts. Databases are not its
 //! children in spirit: the agent may stop, crash or be upgraded and they go on.
 
+pub mod app;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -1,0 +1,106 @@
+//! Wires the agent: members, journal, commands, link.
+//!
+//! Invariants: one agent for each state directory; databases are supervised from the start, whether or not the host has
+//! enrolled or the control plane is there. On shutdown the agent ends within 5 s and leaves the databases alone; what is
+//! not finished then is in the journal.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tonic::metadata::MetadataMap;
+use uuid::Uuid;
+use windlass_core::Error;
+use windlass_kit::{
+    failpoint::Failpoints,
+    files::{self, Access},
+    shutdown::{Shutdown, TaskKind},
+};
+use windlass_proto::agent::v1 as pb;
+
+use crate::{
+    commands::{Executor, Outbox},
+    config::Config,
+    host::facts::{self, LoadMeter},
+    journal::{FileStorage, Journal},
+    link::{
+        Enrolment, HostDescription, Link, LinkCertificates, LinkParts, LoadSource, Pace, TlsDialer, TokenSource,
+        host_identity, keep_connected,
+    },
+    lock::StateLock,
+    members::Members,
+    status,
+};
+
+/// How long shutdown may take in all.
+const SHUTDOWN: Duration = Duration::from_millis(4500);
+/// How long running commands may still take when there is no connection.
+const LAST_COMMANDS: Duration = Duration::from_millis(2500);
+
+/// Runs the agent until shutdown.
+///
+/// # Errors
+/// If it cannot start, or if a part that it cannot do without died.
+pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Result<(), Error> {
+    // Database processes run as another user and have to pass through.
+    files::create_directory(&config.state_dir, Access::Public)?;
+    let _lock = StateLock::take(&config.state_dir).await?;
+    let failpoints = Failpoints::from_env()?;
+    let certificates = LinkCertificates::new();
+    let members = Members::open(config.members()?, Arc::new(certificates.clone()), failpoints.clone()).await?;
+    let journal = Journal::open(FileStorage::new(config.state_dir.join("journal")))?;
+    let outbox = Outbox::default();
+    let executor = Executor::start(members.clone(), journal, outbox.clone(), failpoints.clone());
+    let link = Arc::new(Link::new(LinkParts {
+        session_id: Uuid::now_v7().to_string(),
+        host: HostDescription {
+            boot_id: facts::boot_id()?,
+            capacity: config.capacity(facts::capacity(&config.state_dir)?)?,
+            address: config.address.clone(),
+            ports: (config.port_low, config.port_high),
+        },
+        load: Arc::new(MachineLoad { meter: Mutex::default(), disk: config.state_dir.clone() }),
+        target: members.clone(),
+        executor: executor.clone(),
+        outbox,
+        certificates,
+        failpoints,
+        metadata: MetadataMap::new(),
+    }));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), "agent started");
+
+    let (supervised, token_of) = (members.clone(), shutdown.token().clone());
+    shutdown.spawn("members", TaskKind::Vital, async move {
+        supervised.run(token_of).await;
+        Ok(())
+    });
+    let (path, watched, on) = (config.state_dir.join("status.json"), link.status(), shutdown.clone());
+    shutdown.spawn("status", TaskKind::Optional, async move { status::keep(&path, members, watched, &on).await });
+    let stop = shutdown.token().clone();
+    shutdown.spawn("link", TaskKind::Vital, async move {
+        let enrolment =
+            Enrolment { identity_path: config.state_dir.join("identity.json"), token, host_name: config.name()? };
+        let pace = Pace::default();
+        if let Some(identity) = host_identity(&link, &enrolment, &config.endpoints, &pace, &stop).await? {
+            let dialer = TlsDialer(identity.clone());
+            keep_connected(&link, &dialer, &config.endpoints, Some(&identity), &pace, &stop).await;
+        }
+        executor.stop(LAST_COMMANDS).await;
+        Ok(())
+    });
+    shutdown.finish(SHUTDOWN).await
+}
+
+/// The load of this machine.
+struct MachineLoad {
+    meter: Mutex<LoadMeter>,
+    disk: PathBuf,
+}
+
+impl LoadSource for MachineLoad {
+    fn sample(&self) -> pb::HostFacts {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).sample(&self.disk)
+    }
+}
