@@ -1,82 +1,107 @@
-//! Idle: memory (PSS) and processor time of a control plane with its embedded metadata and of an agent, without any
-//! instance. Prints one line of JSON for each series.
+//! Idle: memory (PSS) and processor time of a control plane, its embedded metadata and an agent; then of the agent with
+//! a database of each engine. Prints one line of JSON for each series.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use windlass_core::engine::Engine;
 use windlass_tests::database::processes_below;
 use windlass_tests::measure::Samples;
+use windlass_tests::processes::{self, Scope};
 use windlass_tests::stack::Metadata;
 use windlass_tests::{Stack, wait_until};
 
-/// After the start: catalogues are read and the warm pool is filled.
-const SETTLE: Duration = Duration::from_secs(30);
+/// After the last work: what was taken for it is given back.
+const SETTLE: Duration = Duration::from_secs(15);
 const WATCH: Duration = Duration::from_secs(30);
+const LOOKS: u32 = 6;
+/// Of an agent, in megabytes.
+const AIM_MEMORY: f64 = 12.0;
+/// Of an agent, in percent of a core.
+const AIM_PROCESSOR: f64 = 0.1;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let stack = Stack::plan().as_shipped().metadata(Metadata::Embedded).start().await?;
-    let begin = Instant::now();
-    wait_until("a quiet host", SETTLE * 4, async || {
-        let busy = processes_below(&stack.hosts[0].directory).len();
-        anyhow::ensure!(busy == 1 && begin.elapsed() > SETTLE, "{busy} processes");
-        Ok(())
-    })
-    .await?;
     let agent = stack.hosts[0].agent.pid().context("the agent runs")?;
+    let agent = Scope::Alone(agent);
     let plane = stack.control_plane.pid().context("the control plane runs")?;
-    let metadata = family(&stack, plane);
-    let watched = [("agent", vec![agent]), ("control plane", vec![plane]), ("embedded metadata", metadata)];
-    let ticks: Vec<u64> = watched.iter().map(|(_, pids)| processor(pids)).collect();
-    let begin = Instant::now();
-    tokio::time::sleep(WATCH).await;
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("clock ticks")?;
-    for ((name, pids), before) in watched.iter().zip(ticks) {
-        let mut memory = Samples::new(&format!("{name}: memory at idle (PSS)"), "MB");
-        memory.add(pids.iter().map(|pid| pss(*pid)).sum::<f64>());
-        memory.print()?;
-        let used = (processor(pids) - before) as f64 / per_second as f64;
-        let mut cpu = Samples::new(&format!("{name}: processor at idle"), "% of a core");
-        cpu.add(used / begin.elapsed().as_secs_f64() * 100.0);
-        cpu.print()?;
+    let metadata = Scope::Family(metadata(&stack, plane)?);
+    let plane = Scope::Alone(plane);
+    quiet(&stack, 1).await?;
+    watch(&[
+        Watched { name: "agent without databases", scope: agent, aims: Some((AIM_MEMORY, AIM_PROCESSOR)) },
+        Watched { name: "control plane", scope: plane, aims: None },
+        Watched { name: "embedded metadata", scope: metadata, aims: None },
+    ])
+    .await?;
+    stack.api.create_project("bench").await?;
+    for engine in Engine::ALL {
+        stack.api.make_instance("bench", engine.as_str(), engine.as_str()).await?;
+    }
+    quiet(&stack, 1 + Engine::ALL.len()).await?;
+    watch(&[
+        Watched { name: "agent with a database of each engine", scope: agent, aims: Some((AIM_MEMORY, AIM_PROCESSOR)) },
+        Watched { name: "control plane with two instances", scope: plane, aims: None },
+        Watched { name: "embedded metadata with two instances", scope: metadata, aims: None },
+    ])
+    .await?;
+    for engine in Engine::ALL {
+        stack.api.purge_instance(&windlass_tests::api::instance_name("bench", engine.as_str())).await?;
     }
     stack.finish().await
 }
 
-/// The metadata's postmaster, found by its directory, and its children.
-fn family(stack: &Stack, plane: i32) -> Vec<i32> {
-    let mut family: Vec<i32> = processes_below(&stack.directory().join("control-plane"))
-        .into_iter()
-        .map(|server| server.pid)
-        .filter(|pid| *pid != plane)
-        .collect();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
-        if parent.is_some_and(|parent| family.contains(&parent)) && !family.contains(&pid) {
-            family.push(pid);
+struct Watched {
+    name: &'static str,
+    scope: Scope,
+    /// For memory and processor.
+    aims: Option<(f64, f64)>,
+}
+
+async fn watch(watched: &[Watched]) -> Result<()> {
+    let mut memory: Vec<Samples> =
+        watched.iter().map(|w| Samples::new(&format!("{}: memory (PSS)", w.name), "MB")).collect();
+    let before: Vec<Duration> = watched.iter().map(|w| processes::processor_time(w.scope)).collect::<Result<_>>()?;
+    for _ in 0..LOOKS {
+        tokio::time::sleep(WATCH / LOOKS).await;
+        for (watched, samples) in watched.iter().zip(&mut memory) {
+            samples.add(processes::memory(watched.scope)? as f64 / 1e6);
         }
     }
-    family
+    for ((watched, samples), before) in watched.iter().zip(memory).zip(before) {
+        let used = processes::processor_time(watched.scope)?.saturating_sub(before);
+        let mut processor = Samples::new(&format!("{}: processor", watched.name), "% of a core");
+        processor.add(used.as_secs_f64() / WATCH.as_secs_f64() * 100.0);
+        let (samples, processor) = match watched.aims {
+            Some((most_memory, most_processor)) => (samples.aim(most_memory), processor.aim(most_processor)),
+            None => (samples, processor),
+        };
+        samples.print()?;
+        processor.print()?;
+    }
+    Ok(())
 }
 
-/// Proportional set size in megabytes.
-fn pss(pid: i32) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kilobytes: f64 = line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0.0);
-    kilobytes * 1024.0 / 1e6
+/// Waits until the warm pool is filled and exactly so many processes run on the host, the agent among them.
+async fn quiet(stack: &Stack, processes: usize) -> Result<()> {
+    let host = &stack.hosts[0].directory;
+    wait_until("a quiet host", Duration::from_secs(90), async || {
+        let pool = std::fs::read_dir(host.join("state/warm"))?.flatten();
+        let ready = pool.filter(|entry| entry.path().join("data").exists()).count();
+        ensure!(ready >= Engine::ALL.len(), "{ready} warm directories");
+        let busy = processes_below(host);
+        ensure!(busy.len() == processes, "{busy:?}");
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep(SETTLE).await;
+    Ok(())
 }
 
-/// Processor time so far, in clock ticks.
-fn processor(pids: &[i32]) -> u64 {
-    let of = |pid: &i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
-        let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        number(11) + number(12)
-    };
-    pids.iter().map(of).sum()
+/// The metadata's postmaster.
+fn metadata(stack: &Stack, plane: i32) -> Result<i32> {
+    let below = processes_below(&stack.directory().join("control-plane"));
+    let found = below.into_iter().find(|server| server.pid != plane);
+    Ok(found.context("the embedded metadata runs")?.pid)
 }

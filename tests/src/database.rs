@@ -79,6 +79,11 @@ pub fn postgres_directory() -> Option<PathBuf> {
     found.pop().map(|(_, bin)| bin)
 }
 
+/// The MariaDB server program where packages put it.
+pub fn mariadb_server() -> Option<PathBuf> {
+    ["/usr/sbin/mariadbd", "/usr/libexec/mariadbd"].iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
 /// Runs a command that must succeed and gives its standard output without the last line break.
 ///
 /// # Errors

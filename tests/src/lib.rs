@@ -7,9 +7,12 @@
 
 pub mod api;
 pub mod bare;
+pub mod client;
 pub mod database;
+pub mod ground;
 pub mod leaks;
 pub mod measure;
+pub mod processes;
 pub mod program;
 pub mod soak;
 pub mod stack;

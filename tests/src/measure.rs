@@ -11,7 +11,17 @@ pub struct Samples {
     name: String,
     unit: &'static str,
     baseline: Option<String>,
+    aim: Aim,
     values: Vec<f64>,
+}
+
+/// What is aimed at: the most that each figure may be, in the series' unit.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Aim {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    median: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99: Option<f64>,
 }
 
 /// One measurement as the page of benchmarks needs it.
@@ -25,18 +35,33 @@ struct Line<'a> {
     runs: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<&'a str>,
+    aim: Aim,
 }
 
 impl Samples {
     /// An empty series.
     pub fn new(name: &str, unit: &'static str) -> Self {
-        Self { name: name.to_owned(), unit, baseline: None, values: Vec::new() }
+        Self { name: name.to_owned(), unit, baseline: None, aim: Aim::default(), values: Vec::new() }
     }
 
     /// The series whose median this one's is compared to.
     #[must_use]
     pub fn against(mut self, baseline: &str) -> Self {
         self.baseline = Some(baseline.to_owned());
+        self
+    }
+
+    /// The median is to be at most this, in the series' unit.
+    #[must_use]
+    pub fn aim(mut self, median: f64) -> Self {
+        self.aim.median = Some(median);
+        self
+    }
+
+    /// The 99th percentile is to be at most this, in the series' unit.
+    #[must_use]
+    pub fn aim_p99(mut self, p99: f64) -> Self {
+        self.aim.p99 = Some(p99);
         self
     }
 
@@ -79,6 +104,7 @@ impl Samples {
             worst: at(1.0),
             runs: sorted.len(),
             baseline: self.baseline.as_deref(),
+            aim: self.aim,
         };
         println!("{}", serde_json::to_string(&line)?);
         Ok(())

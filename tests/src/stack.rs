@@ -19,7 +19,6 @@ use crate::wait::wait_until;
 pub const START_LIMIT: Duration = Duration::from_secs(60);
 /// Ports per host for its databases.
 pub const PORTS: u16 = 40;
-const LOG_LEVEL: (&str, &str) = ("RUST_LOG", "info,windlass=debug");
 
 /// Where a stack keeps its metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +36,15 @@ pub struct Plan {
     metadata: Metadata,
     control_plane: String,
     agent: String,
+    log: &'static str,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         // Faults are looked for more often than anyone would, so that tests of healing are short.
         let agent = "check_every = \"1s\"\n".to_owned();
-        Self { hosts: 1, metadata: Metadata::External, control_plane: String::new(), agent }
+        let log = "info,windlass=debug";
+        Self { hosts: 1, metadata: Metadata::External, control_plane: String::new(), agent, log }
     }
 }
 
@@ -76,10 +77,11 @@ impl Plan {
         self
     }
 
-    /// Without the settings that make tests short: as an operator has it.
+    /// Without the settings that make tests short and their logs long: as an operator has it.
     #[must_use]
     pub fn as_shipped(mut self) -> Self {
         self.agent.clear();
+        self.log = "info";
         self
     }
 
@@ -158,7 +160,7 @@ impl Stack {
         let binary = programs.join("windlass-control-plane");
         let log = home.path.join("control-plane.log");
         let mut control_plane = Program::new("control-plane", binary, arguments, log);
-        control_plane.start(&[LOG_LEVEL])?;
+        control_plane.start(&[("RUST_LOG", plan.log)])?;
         // Only a control plane that listens holds its state directory for sure.
         wait_until("listening control plane", START_LIMIT, async || {
             control_plane.check()?;
@@ -229,7 +231,7 @@ impl Stack {
         };
         let token = self.api.hosts().create_join_token(request).await?.into_inner().token;
         let mut host = self.describe_host(&name)?;
-        host.agent.start(&[("WINDLASS_JOIN_TOKEN", &token), LOG_LEVEL])?;
+        host.agent.start(&[("WINDLASS_JOIN_TOKEN", &token), ("RUST_LOG", self.plan.log)])?;
         self.hosts.push(host);
         Ok(self.hosts.last_mut().expect("one was pushed"))
     }
@@ -409,7 +411,10 @@ fn make_directory(path: &Path) -> Result<()> {
 }
 
 /// The first of some consecutive ports that nothing listens on now, below those that the kernel hands out by itself.
-fn free_ports(count: u16) -> Result<u16> {
+///
+/// # Errors
+/// None was found, or the system refused.
+pub fn free_ports(count: u16) -> Result<u16> {
     for _ in 0..100 {
         let first = rand::random_range(10_000..32_000);
         if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {

@@ -16,6 +16,8 @@ use windlass_logic::placement::{
 
 const HOSTS: u64 = 10_000;
 const RUNS: usize = 201;
+/// Microseconds of one placement.
+const AIM: Option<u32> = Some(1000);
 
 fn main() {
     let hosts = fleet(HOSTS);
@@ -43,10 +45,11 @@ fn measure(name: &str, mut work: impl FnMut()) {
         .collect();
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize] as f64 / 1000.0;
-    println!(
-        "{}",
-        serde_json::json!({"name": name, "unit": "us", "median": at(0.5), "p99": at(0.99), "runs": times.len()})
-    );
+    let line = serde_json::json!({
+        "name": name, "unit": "µs", "median": at(0.5), "p99": at(0.99), "worst": at(1.0), "runs": times.len(),
+        "aim": {"median": AIM},
+    });
+    println!("{line}");
 }
 
 fn request(memory_bytes: u64, rules: PlacementRules) -> PlacementRequest {
