@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use tonic::{
-    Code, Request, Response, Status,
+    Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
 use windlass_proto::api::v1 as pb;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, unreached};
 
 /// Waits between the tries of a call.
 const RETRY_AFTER: [Duration; 4] =
@@ -77,7 +77,7 @@ impl Api {
         loop {
             match attempt().await {
                 Ok(response) => return Ok(response.into_inner()),
-                Err(status) if status.code() == Code::Unavailable => match waits.next() {
+                Err(status) if unreached(&status) => match waits.next() {
                     Some(wait) => tokio::time::sleep(*wait).await,
                     None => return Err(status.into()),
                 },

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use tonic_types::StatusExt as _;
-use windlass_core::ErrorKind;
+use windlass_core::{ErrorKind, Reason};
 use windlass_proto::api::v1 as pb;
 
 use crate::output::Format;
@@ -175,6 +175,15 @@ impl From<&tonic::Status> for Refusal {
         let violations = details.bad_request().map_or_else(Vec::new, |bad| {
             bad.field_violations.iter().map(|v| (v.field.clone(), v.description.clone())).collect()
         });
+        if let Some(cause) = std::error::Error::source(status) {
+            return Self {
+                kind: ErrorKind::Unavailable,
+                reason: Reason::Unavailable.as_str().to_owned(),
+                message: format!("lost the connection to the control plane: {}", root_cause(cause)),
+                violations,
+                metadata,
+            };
+        }
         let message = match (status.message(), status.code()) {
             ("", tonic::Code::Unimplemented) => "the control plane does not know this call; is it older?".to_owned(),
             ("", code) => code.description().to_owned(),
@@ -182,6 +191,12 @@ impl From<&tonic::Status> for Refusal {
         };
         Self { kind: kind(status.code()), reason, message, violations, metadata }
     }
+}
+
+/// Whether the call found no control plane, or lost it in the middle. Only what the transport made of an error of its
+/// own has a source; an answer of the control plane never has.
+pub(crate) fn unreached(status: &tonic::Status) -> bool {
+    status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 impl From<&pb::Status> for Refusal {
@@ -195,6 +210,15 @@ impl From<&pb::Status> for Refusal {
             metadata: status.metadata.clone(),
         }
     }
+}
+
+/// The innermost error: it alone says what happened ("Connection refused"), the others say where.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 fn kind(code: tonic::Code) -> ErrorKind {

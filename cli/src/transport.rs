@@ -7,7 +7,7 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use tonic::transport::{Channel, Endpoint};
 use windlass_kit::tls::{self, Trust};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, root_cause};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -50,13 +50,8 @@ fn is_this_machine(host: &str) -> bool {
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Names the innermost error: it alone says what happened ("Connection refused"), the others say where.
-fn unreachable(endpoint: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    Failure::Unreachable { endpoint: endpoint.to_owned(), cause: cause.to_string() }
+fn unreachable(endpoint: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::Unreachable { endpoint: endpoint.to_owned(), cause: root_cause(error) }
 }
 
 #[cfg(test)]

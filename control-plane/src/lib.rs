@@ -5,11 +5,13 @@
 
 pub mod api;
 pub mod app;
+mod background;
 pub mod config;
 pub mod gc;
 pub mod health;
 pub mod installation;
 pub mod lease;
+mod listener;
 pub mod local;
 pub mod metadata;
 pub mod pki;

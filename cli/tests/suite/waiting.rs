@@ -112,6 +112,45 @@ async fn a_control_plane_that_restarts_meanwhile_is_waited_for() {
     assert_eq!((run.code, run.stdout.as_str()), (0, "projects/demo/instances/pg-1\n"), "{}", run.stderr);
 }
 
+/// The connection breaks while the control plane holds the wait; the next one goes through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_in_the_middle_is_made_again() {
+    let bench = creating().await;
+    let (cut, mut cuts) = tokio::sync::mpsc::unbounded_channel();
+    let (done, is_done) = std::sync::mpsc::channel();
+    let tries = AtomicU32::new(0);
+    bench.fake.on("wait_operation", move |_: &pb::WaitOperationRequest| match tries.fetch_add(1, Ordering::SeqCst) {
+        0 => {
+            cut.send(()).expect("the cutter listens");
+            let cut = || is_done.recv_timeout(Duration::from_secs(10));
+            tokio::task::block_in_place(cut).expect("the connection is cut");
+            Ok(operation(State::Running, 2, &[]))
+        }
+        _ => Ok(operation(State::Succeeded, 9, &[])),
+    });
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("address"));
+    let behind = bench.endpoint.trim_start_matches("http://").to_owned();
+    let connections = tokio::spawn(async move {
+        let mut connections = 0;
+        while let Ok((mut client, _)) = listener.accept().await {
+            connections += 1;
+            let mut server = tokio::net::TcpStream::connect(&behind).await.expect("the fake");
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut client, &mut server) => break,
+                _ = cuts.recv() => {}
+            }
+            drop((client, server));
+            done.send(()).expect("the fake waits");
+        }
+        connections
+    });
+    let run =
+        finish(bench.command(&CREATE).args(["-o", "name", "--endpoint", &endpoint]).spawn().expect("start")).await;
+    assert_eq!((run.code, run.stdout.as_str()), (0, "projects/demo/instances/pg-1\n"), "{}", run.stderr);
+    assert_eq!(connections.await.expect("the cutter"), 2);
+}
+
 #[tokio::test]
 async fn operation_wait_waits_for_each() {
     let bench = Bench::new().await;

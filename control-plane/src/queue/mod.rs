@@ -20,6 +20,8 @@ mod hosts;
 mod poll;
 mod report;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod waker;
 
 pub use poll::{Answer, Engine, Poll, Queue, QueueConfig};

@@ -32,8 +32,10 @@ pub enum Domain {
     /// A whole number within bounds, perhaps with a unit that one step of it stands for (`8kB`, `ms`).
     Integer {
         /// Smallest value, in units.
+        #[serde(deserialize_with = "whole")]
         min: i128,
         /// Largest value, in units.
+        #[serde(deserialize_with = "whole")]
         max: i128,
         /// The engine's unit, empty if none.
         unit: String,
@@ -59,6 +61,21 @@ pub enum Domain {
     },
     /// Free text.
     Text,
+}
+
+/// Reads a bound. A tagged enum hands its fields over in 64 bits at most; together `i64` and `u64` cover what engines
+/// know.
+fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i128, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Bound {
+        Signed(i64),
+        Unsigned(u64),
+    }
+    Ok(match Bound::deserialize(deserializer)? {
+        Bound::Signed(bound) => bound.into(),
+        Bound::Unsigned(bound) => bound.into(),
+    })
 }
 
 /// One parameter as the engine describes it.
@@ -297,6 +314,17 @@ mod tests {
             assert!(error.message.contains(why), "{name}={value}: {}", error.message);
             assert_eq!(error.reason, Reason::ParameterInvalid);
         }
+    }
+
+    #[test]
+    fn a_catalogue_survives_json_with_the_widest_bounds() {
+        let mut wide = catalogue();
+        let domain = Domain::Integer { min: i64::MIN.into(), max: u64::MAX.into(), unit: String::new() };
+        wide.0.get_mut("max_allowed_packet").expect("there").domain = domain;
+        let text = serde_json::to_string(&wide).expect("writes");
+        assert_eq!(serde_json::from_str::<Catalogue>(&text).expect("reads"), wide);
+        let value = serde_json::to_value(&wide).expect("writes");
+        assert_eq!(serde_json::from_value::<Catalogue>(value).expect("reads"), wide);
     }
 
     #[test]

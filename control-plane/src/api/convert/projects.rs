@@ -63,7 +63,7 @@ pub(in crate::api) fn update(
     if !given.labels.is_empty() {
         set.push("labels");
     }
-    let quota = given.quota.clone().unwrap_or_default();
+    let quota = given.quota.unwrap_or_default();
     let size = quota.resources.unwrap_or_default();
     let parts = [
         ("quota.instances", quota.instances),
