@@ -49,7 +49,9 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
     let _lock = StateLock::take(&config.state_dir).await?;
     let failpoints = Failpoints::from_env()?;
     let certificates = LinkCertificates::new();
-    let members = Members::open(config.members()?, Arc::new(certificates.clone()), failpoints.clone()).await?;
+    let opening = Members::open(config.members()?, Arc::new(certificates.clone()), failpoints.clone());
+    let Some(members) = shutdown.token().run_until_cancelled(opening).await else { return Ok(()) };
+    let members = members?;
     let journal = Journal::open(FileStorage::new(config.state_dir.join("journal")))?;
     let outbox = Outbox::default();
     let executor = Executor::start(members.clone(), journal, outbox.clone(), failpoints.clone());
@@ -83,7 +85,7 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
         let enrolment =
             Enrolment { identity_path: config.state_dir.join("identity.json"), token, host_name: config.name()? };
         let pace = Pace::default();
-        if let Some(identity) = host_identity(&link, &enrolment, &config.endpoints, &pace, &stop).await? {
+        if let Some(identity) = host_identity(&link, &enrolment, &config.endpoints, &pace, &stop).await {
             let dialer = TlsDialer(identity.clone());
             keep_connected(&link, &dialer, &config.endpoints, Some(&identity), &pace, &stop).await;
         }

@@ -146,7 +146,7 @@ async fn a_parked_poll_does_not_hold_the_end_up_and_neither_does_an_absent_contr
     assert!(in_order && took < Duration::from_secs(2), "{took:?}");
     let mut agent = home.start("");
     plane.wait("a second poll", |s| s.polls.get(1).map(drop)).await;
-    plane.down().await;
+    plane.down();
     let (took, in_order) = agent.terminate();
     assert!(in_order && took < Duration::from_secs(2), "{took:?}");
 }

@@ -216,7 +216,7 @@ async fn an_agent_outlives_its_control_plane_and_reports_what_it_did_meanwhile()
     let order = apply(MemberId::new(), 1);
     plane.queue(order.clone());
     plane.wait("the command is running", |s| s.polls.last().filter(|poll| !poll.running.is_empty()).map(drop)).await;
-    plane.down().await;
+    plane.down();
     agent.target().resume();
     agent.target().happen("member.crashed", "m", "while nobody listened");
     let (beats, session) = {
@@ -424,6 +424,48 @@ async fn a_killed_agent_carries_out_again_what_it_had_accepted() {
 }
 
 #[tokio::test]
+async fn a_delivery_is_taken_to_its_end_although_its_connection_breaks() {
+    let (mut plane, directory) = (Plane::start().await, tempfile::tempdir().expect("directory"));
+    let failpoints = Failpoints::armed();
+    failpoints.set("journal.after_accept", Action::Pause.always());
+    let agent =
+        agent_of(&plane, directory.path(), SimPlan { failpoints: failpoints.clone(), ..SimPlan::default() }).await;
+    let order = apply(MemberId::new(), 1);
+    plane.queue(order.clone());
+    timeout(BOUND, failpoints.paused("journal.after_accept")).await.expect("is accepted");
+    plane.down();
+    let lost = async {
+        while matches!(agent.status(), Some(LinkStatus::Connected { .. })) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, lost).await.expect("notices");
+    failpoints.set("journal.after_accept", Action::Off.always());
+    plane.up().await;
+    succeeded(&plane.result(&order.uid).await);
+    assert_eq!(agent.target().runs(uid(&order)), 1);
+}
+
+#[tokio::test]
+async fn a_command_that_outlives_too_many_agents_is_given_up() {
+    let (plane, directory) = (Plane::start().await, tempfile::tempdir().expect("directory"));
+    let mut agent = agent_of(&plane, directory.path(), SimPlan::default()).await;
+    agent.target().pause();
+    let order = apply(MemberId::new(), 1);
+    plane.queue(order.clone());
+    plane.wait("the command is running", |s| s.polls.last().filter(|poll| !poll.running.is_empty()).map(drop)).await;
+    for _ in 0..windlass_core::command::MAX_ATTEMPTS {
+        agent.restart().await.expect("restarts");
+    }
+    agent.restart().await.expect("restarts");
+    assert_eq!(failed(&plane.result(&order.uid).await).reason, "COMMAND_POISONED");
+    let next = apply(MemberId::new(), 1);
+    agent.target().resume();
+    plane.queue(next.clone());
+    succeeded(&plane.result(&next.uid).await);
+}
+
+#[tokio::test]
 async fn an_agent_that_is_stopped_lets_commands_end_and_reports_them() {
     let (plane, directory) = (Plane::start().await, tempfile::tempdir().expect("directory"));
     let mut agent = agent_of(&plane, directory.path(), SimPlan::default()).await;
@@ -480,6 +522,5 @@ async fn enrolling_goes_on_until_there_is_a_good_token() {
         std::fs::write(&token_file, plane.token()).expect("written");
     };
     let (identity, ()) = timeout(BOUND, Box::pin(async { tokio::join!(enrolled, helped) })).await.expect("in time");
-    let identity: Option<Arc<HostIdentity>> = identity.expect("nothing is damaged");
     assert_eq!(identity.expect("enrolled").host_name(), "host-1");
 }

@@ -49,7 +49,7 @@ async fn a_thousand_idle_agents_share_a_connection_and_cost_little() {
     plane.wait("all are parked", |s| (s.polls.len() >= AGENTS && s.heartbeats.len() >= AGENTS).then_some(())).await;
     let each = (resident() - before) / AGENTS as u64;
     println!("{each} bytes for one idle agent and its server side");
-    // Both ends, without optimisation. Measured: about 70 KiB.
+    // Both ends, without optimisation. Measured: about 60 KiB.
     assert!(each < 200 << 10, "{each} bytes for one idle agent and its server side");
 
     let target = Arc::clone(agents[AGENTS / 2].target());

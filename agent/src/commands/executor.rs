@@ -12,7 +12,7 @@ use std::{
 use futures::future::join_all;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use windlass_core::{Error, Reason, error::ErrorKind};
+use windlass_core::{Error, Reason, command::MAX_ATTEMPTS, error::ErrorKind};
 use windlass_kit::failpoint::Failpoints;
 use windlass_proto::agent::v1::{self as pb, command_result::Outcome};
 
@@ -21,6 +21,16 @@ use crate::journal::{Acceptance, Journal};
 
 /// Most commands that run at once; the others wait in their lanes.
 const PARALLEL: usize = 32;
+
+/// Starts of the agent that a command may live through; one that outlives more probably ends the agent each time.
+const MOST_STARTS: u32 = MAX_ATTEMPTS as u32;
+
+/// Whether a command may be begun (once more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lives {
+    Left,
+    UsedUp,
+}
 
 /// Accepts, orders and carries out. Clones are the same executor.
 #[derive(Clone)]
@@ -44,7 +54,7 @@ struct Inner {
 #[derive(Default)]
 struct Open {
     /// By member. A member without commands has no lane.
-    waiting: HashMap<String, VecDeque<pb::Command>>,
+    waiting: HashMap<String, VecDeque<(pb::Command, Lives)>>,
     /// By uid.
     cancels: HashMap<String, CancellationToken>,
 }
@@ -66,19 +76,29 @@ impl Executor {
             open: Mutex::default(),
         }));
         results.into_iter().for_each(|result| outbox.add(result));
-        for command in unfinished {
-            tracing::info!(command = command.uid, member = command.member_id, "carrying out again after a restart");
-            executor.enqueue(command);
+        for (command, starts) in unfinished {
+            tracing::info!(command = command.uid, member = command.member_id, starts, "taking up after a restart");
+            let lives = if starts > MOST_STARTS { Lives::UsedUp } else { Lives::Left };
+            executor.enqueue(command, lives);
         }
         executor
     }
 
-    /// Takes a delivery. When it returns, every command is in the journal or has a result in the outbox.
+    /// Takes a delivery. When it returns, every command is in the journal or has a result in the outbox; a caller that
+    /// is dropped before (its connection broke) does not cut that short.
     pub async fn deliver(&self, commands: Vec<pb::Command>) {
+        let (executor, kill) = (self.clone(), self.0.kill.clone());
+        let taken = self.0.lanes.spawn(async move { kill.run_until_cancelled(executor.take(commands)).await });
+        if let Err(error) = taken.await {
+            tracing::error!(%error, "a delivery was not taken");
+        }
+    }
+
+    async fn take(&self, commands: Vec<pb::Command>) {
         let accepted = join_all(commands.iter().map(|command| self.accept(command))).await;
         for (command, accepted) in commands.into_iter().zip(accepted) {
             match accepted {
-                Ok(Acceptance::New) => self.enqueue(command),
+                Ok(Acceptance::New) => self.enqueue(command, Lives::Left),
                 Ok(Acceptance::Running) => tracing::debug!(command = command.uid, "delivered again while it runs"),
                 Ok(Acceptance::Finished(result)) => self.0.outbox.add(*result),
                 Ok(Acceptance::Fenced { seen }) => {
@@ -142,15 +162,15 @@ impl Executor {
         self.0.outbox.add(pb::CommandResult { uid: command.uid, attempt: command.attempt, outcome });
     }
 
-    fn enqueue(&self, command: pb::Command) {
+    fn enqueue(&self, command: pb::Command, lives: Lives) {
         let mut open = self.open();
         open.cancels.insert(command.uid.clone(), CancellationToken::new());
         let member = command.member_id.clone();
         if let Some(lane) = open.waiting.get_mut(&member) {
-            lane.push_back(command);
+            lane.push_back((command, lives));
             return;
         }
-        open.waiting.insert(member.clone(), VecDeque::from([command]));
+        open.waiting.insert(member.clone(), VecDeque::from([(command, lives)]));
         let executor = self.clone();
         self.0.lanes.spawn(async move {
             let kill = executor.0.kill.clone();
@@ -159,7 +179,7 @@ impl Executor {
     }
 
     async fn lane(self, member: String) {
-        while let Some((command, cancel)) = self.next(&member) {
+        while let Some((command, lives, cancel)) = self.next(&member) {
             let permit = tokio::select! {
                 permit = self.0.permits.acquire() => permit,
                 () = self.0.stop.cancelled() => return,
@@ -167,18 +187,18 @@ impl Executor {
             if self.0.stop.is_cancelled() {
                 return;
             }
-            self.carry_out(command, &cancel).await;
+            self.carry_out(command, lives, &cancel).await;
             drop(permit);
         }
     }
 
     /// The next command of a lane; ends the lane if there is none.
-    fn next(&self, member: &str) -> Option<(pb::Command, CancellationToken)> {
+    fn next(&self, member: &str) -> Option<(pb::Command, Lives, CancellationToken)> {
         let mut open = self.open();
         match open.waiting.get_mut(member).and_then(VecDeque::pop_front) {
-            Some(command) => {
+            Some((command, lives)) => {
                 let cancel = open.cancels.get(&command.uid).cloned().unwrap_or_default();
-                Some((command, cancel))
+                Some((command, lives, cancel))
             }
             None => {
                 open.waiting.remove(member);
@@ -187,14 +207,14 @@ impl Executor {
         }
     }
 
-    async fn carry_out(&self, command: pb::Command, cancel: &CancellationToken) {
+    async fn carry_out(&self, command: pb::Command, lives: Lives, cancel: &CancellationToken) {
         let uid = command.uid.clone();
         let member = command.member_id.clone();
         tracing::info!(command = uid, member, "begins");
-        let outcome = if cancel.is_cancelled() {
-            Outcome::Cancelled(true)
-        } else {
-            outcome::of(self.effect(command, cancel).await)
+        let outcome = match lives {
+            Lives::UsedUp => outcome::of(Err(poisoned())),
+            Lives::Left if cancel.is_cancelled() => Outcome::Cancelled(true),
+            Lives::Left => outcome::of(self.effect(command, cancel).await),
         };
         match &outcome {
             Outcome::Succeeded(_) => tracing::info!(command = uid, member, "succeeded"),
@@ -227,4 +247,9 @@ impl Executor {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn poisoned() -> Error {
+    let text = format!("the agent ended {MOST_STARTS} times before it had carried this out; its log may say why");
+    Error::new(ErrorKind::Internal, Reason::CommandPoisoned, text)
 }

@@ -109,8 +109,9 @@ impl Journal {
         }
     }
 
-    /// Accepted commands without a result, oldest first: after a start, what is to be carried out again.
-    pub fn unfinished(&self) -> Vec<pb::Command> {
+    /// Accepted commands without a result, oldest first: after a start, what is to be carried out again. With each goes
+    /// how often the journal was opened with it unfinished.
+    pub fn unfinished(&self) -> Vec<(pb::Command, u32)> {
         self.memory().state.unfinished()
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Reads what is stored, cuts a torn tail off, and gives the state that it means.
+    /// Reads what is stored, cuts a torn tail off, counts the start for what is unfinished, and gives the state.
     pub(super) fn open(mut storage: Box<dyn Storage>) -> Result<(Self, State), Error> {
         let bytes = storage.load().map_err(|e| failed("read", e))?;
         let decoded = record::decode(&bytes)?;
@@ -40,6 +40,15 @@ impl Log {
         } else if decoded.valid < bytes.len() {
             tracing::warn!(torn_bytes = bytes.len() - decoded.valid, "cut a torn record off the journal's end");
             log.storage.truncate(log.length).map_err(|e| failed("repair", e))?;
+        }
+        let mut frames = Vec::new();
+        for record in state.resume() {
+            frames.extend(record.into_frame()?);
+        }
+        if !frames.is_empty()
+            && let Err(error) = log.write(&frames, None)
+        {
+            tracing::warn!(error = error.chain(), "this start is not counted for unfinished commands");
         }
         Ok((log, state))
     }

@@ -16,7 +16,7 @@ const FRAME_HEADER: usize = 8;
 /// A record as it is written.
 #[derive(Message)]
 struct Written {
-    #[prost(oneof = "Record", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Record", tags = "1, 2, 3, 4, 5")]
     record: Option<Record>,
 }
 
@@ -35,6 +35,18 @@ pub(super) enum Record {
     /// The highest epoch seen for an instance, when the command that brought it is forgotten.
     #[prost(message, tag = "4")]
     Epoch(SeenEpoch),
+    /// The agent started and found it unfinished.
+    #[prost(message, tag = "5")]
+    Resumed(Resumed),
+}
+
+/// A command and how many starts of the agent it has lived through.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Resumed {
+    #[prost(string, tag = "1")]
+    pub(super) uid: String,
+    #[prost(uint32, tag = "2")]
+    pub(super) starts: u32,
 }
 
 /// An instance and its epoch.

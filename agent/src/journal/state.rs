@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use windlass_proto::agent::v1 as pb;
 
-use super::record::{Record, SeenEpoch};
+use super::record::{Record, Resumed, SeenEpoch};
 
 /// What is to be done with a command that was delivered.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,8 @@ pub(super) struct State {
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
     order: u64,
+    /// Starts of the agent that it lived through unfinished.
+    starts: u32,
     phase: Phase,
 }
 
@@ -55,6 +57,11 @@ impl State {
             }
             Record::Finished(result) => self.put(result.uid.clone(), Phase::Finished(result)),
             Record::Forgotten(uid) => drop(self.entries.remove(&uid)),
+            Record::Resumed(resumed) => {
+                if let Some(entry) = self.entries.get_mut(&resumed.uid) {
+                    entry.starts = resumed.starts;
+                }
+            }
             Record::Epoch(seen) => self.raise_epoch(&seen.instance_id, seen.epoch),
         }
     }
@@ -97,20 +104,30 @@ impl State {
         self.entries.contains_key(uid)
     }
 
-    /// Commands without a result, in the order in which they were accepted.
-    pub(super) fn unfinished(&self) -> Vec<pb::Command> {
+    /// Commands without a result and the starts of the agent they lived through, in the order of acceptance.
+    pub(super) fn unfinished(&self) -> Vec<(pb::Command, u32)> {
         self.in_order()
-            .filter_map(|phase| match phase {
-                Phase::Accepted(command) => Some(command.clone()),
+            .filter_map(|entry| match &entry.phase {
+                Phase::Accepted(command) => Some((command.clone(), entry.starts)),
                 Phase::Finished(_) => None,
             })
             .collect()
     }
 
+    /// Counts one more start for everything that is unfinished; gives the records that say so.
+    pub(super) fn resume(&mut self) -> Vec<Record> {
+        let unfinished = self.unfinished().into_iter();
+        let records: Vec<_> = unfinished
+            .map(|(command, starts)| Record::Resumed(Resumed { uid: command.uid, starts: starts + 1 }))
+            .collect();
+        records.iter().cloned().for_each(|record| self.apply(record));
+        records
+    }
+
     /// Results that were not acknowledged, oldest command first.
     pub(super) fn results(&self) -> Vec<pb::CommandResult> {
         self.in_order()
-            .filter_map(|phase| match phase {
+            .filter_map(|entry| match &entry.phase {
                 Phase::Accepted(_) => None,
                 Phase::Finished(result) => Some(result.clone()),
             })
@@ -120,23 +137,26 @@ impl State {
     /// The shortest list of records that gives this state.
     pub(super) fn records(&self) -> Vec<Record> {
         let epochs = self.epochs.iter().map(|(id, epoch)| SeenEpoch { instance_id: id.clone(), epoch: *epoch });
-        let entries = self.in_order().map(|phase| match phase {
-            Phase::Accepted(command) => Record::Accepted(command.clone()),
-            Phase::Finished(result) => Record::Finished(result.clone()),
+        let entries = self.in_order().flat_map(|entry| match &entry.phase {
+            Phase::Accepted(command) => {
+                let resumed = Resumed { uid: command.uid.clone(), starts: entry.starts };
+                vec![Record::Accepted(command.clone()), Record::Resumed(resumed)]
+            }
+            Phase::Finished(result) => vec![Record::Finished(result.clone())],
         });
         epochs.map(Record::Epoch).chain(entries).collect()
     }
 
-    fn in_order(&self) -> impl Iterator<Item = &Phase> {
+    fn in_order(&self) -> impl Iterator<Item = &Entry> {
         let mut entries: Vec<_> = self.entries.values().collect();
         entries.sort_by_key(|entry| entry.order);
-        entries.into_iter().map(|entry| &entry.phase)
+        entries.into_iter()
     }
 
     fn put(&mut self, uid: String, phase: Phase) {
         let order = self.entries.get(&uid).map_or(self.next_order, |known| known.order);
         self.next_order = self.next_order.max(order + 1);
-        self.entries.insert(uid, Entry { order, phase });
+        self.entries.insert(uid, Entry { order, starts: 0, phase });
     }
 
     fn raise_epoch(&mut self, instance_id: &str, epoch: u64) {

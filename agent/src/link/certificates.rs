@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
-use tokio::{sync::watch, time::timeout};
-use windlass_core::{Error, id::MemberId};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use windlass_core::{Error, error::ErrorKind, id::MemberId};
 use windlass_kit::tls::KeyRequest;
 use windlass_proto::agent::v1 as pb;
 
@@ -15,8 +18,10 @@ use super::{
 };
 use crate::members::{IssuedCertificate, MemberCertificates};
 
-/// How long to wait for a connection.
-const CONNECTION: Duration = Duration::from_secs(20);
+/// How long to try, through reconnects: a control plane that restarts shall not fail a command.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Issues by the control plane. Made before the link, so that members can be opened first.
 #[derive(Clone)]
@@ -36,11 +41,16 @@ impl LinkCertificates {
         self.0.send_replace(None);
     }
 
-    async fn client(&self) -> Result<Client, Error> {
+    async fn ask(&self, request: &pb::IssueMemberCertificateRequest) -> Result<pb::CertificateBundle, Error> {
         let mut connection = self.0.subscribe();
-        let found = timeout(CONNECTION, connection.wait_for(Option::is_some)).await;
-        let client = found.ok().and_then(Result::ok).and_then(|client| client.clone());
-        client.ok_or_else(|| Error::unavailable("no certificate without a connection to the control plane"))
+        loop {
+            let client = connection.wait_for(Option::is_some).await.ok().and_then(|client| client.clone());
+            let Some(mut client) = client else { return Err(unreachable()) };
+            match call(ANSWER, client.issue_member_certificate(request.clone())).await {
+                Err(error) if error.kind == ErrorKind::Unavailable => sleep(PAUSE).await,
+                answered => return answered,
+            }
+        }
     }
 }
 
@@ -54,13 +64,16 @@ impl Default for LinkCertificates {
 impl MemberCertificates for LinkCertificates {
     async fn issue(&self, member: MemberId) -> Result<IssuedCertificate, Error> {
         let fresh = KeyRequest::generate()?;
-        let mut client = self.client().await?;
         let request = pb::IssueMemberCertificateRequest { member_id: member.to_string(), csr_der: fresh.csr_der };
-        let bundle = call(ANSWER, client.issue_member_certificate(request)).await?;
+        let bundle = timeout(PATIENCE, self.ask(&request)).await.unwrap_or_else(|_| Err(unreachable()))?;
         Ok(IssuedCertificate {
             chain_pem: bundle.chain_pem,
             key_pem: fresh.key_pem.expose_secret().to_owned(),
             ca_pem: bundle.ca_pem,
         })
     }
+}
+
+fn unreachable() -> Error {
+    Error::unavailable("no certificate without a connection to the control plane")
 }

@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use windlass_core::Error;
 use windlass_kit::{backoff::Backoff, random};
 
 use super::{
@@ -77,36 +76,31 @@ impl<'a> Addresses<'a> {
 }
 
 /// The identity of this host: the existing one, or a new one as soon as the control plane gives one. `None` if asked to
-/// stop before.
-///
-/// # Errors
-/// Only if there is an identity that cannot be used: a person has to look at it.
+/// stop before. An identity that cannot be used is left alone and looked at again now and then: a person has to repair it,
+/// and the databases need the agent meanwhile.
 pub async fn identity(
     link: &Link,
     enrolment: &Enrolment,
     endpoints: &[String],
     pace: &Pace,
     stop: &CancellationToken,
-) -> Result<Option<Arc<HostIdentity>>, Error> {
-    if let Some(identity) = enrolment.existing()? {
-        return Ok(Some(identity));
-    }
+) -> Option<Arc<HostIdentity>> {
     let (mut addresses, mut backoff) = (Addresses::new(endpoints), pace.backoff());
     link.set_status(LinkStatus::Enrolling { problem: String::new() });
     loop {
-        let attempt = stop.run_until_cancelled(enrolment.attempt(addresses.current())).await;
-        let error = match attempt {
-            None => return Ok(None),
-            Some(Ok(identity)) => return Ok(Some(identity)),
-            Some(Err(error)) => error,
+        let error = match enrolment.existing() {
+            Ok(Some(identity)) => return Some(identity),
+            Ok(None) => match stop.run_until_cancelled(enrolment.attempt(addresses.current())).await? {
+                Ok(identity) => return Some(identity),
+                Err(error) => error,
+            },
+            Err(error) => error,
         };
         let pause = if enrol::is_hopeless(&error) { pace.after_refusal() } else { backoff.next(random::unit()) };
-        tracing::error!(endpoint = addresses.current(), error = error.chain(), again_in = ?pause, "cannot enrol");
+        tracing::error!(endpoint = addresses.current(), error = error.chain(), again_in = ?pause, "no identity");
         link.set_status(LinkStatus::Enrolling { problem: error.message });
         addresses.next();
-        if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-            return Ok(None);
-        }
+        stop.run_until_cancelled(sleep(pause)).await?;
     }
 }
 
@@ -134,6 +128,7 @@ async fn reconnect(
     stop: &CancellationToken,
 ) {
     let (mut addresses, mut backoff) = (Addresses::new(endpoints), pace.backoff());
+    link.set_status(LinkStatus::Connecting { problem: String::new() });
     while !stop.is_cancelled() {
         let endpoint = addresses.current();
         let conversed = match stop.run_until_cancelled(dialer.dial(endpoint)).await {

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -18,7 +18,12 @@ use rcgen::{
     PublicKeyData as _, SanType,
 };
 use secrecy::ExposeSecret as _;
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::watch,
+    time::timeout,
+};
 use tonic::{Request, Response, Status};
 use windlass_core::id::{CommandId, HostId, InstanceId, JoinTokenId, MemberId};
 use windlass_kit::{
@@ -41,7 +46,8 @@ pub(crate) struct Plane {
     address: SocketAddr,
     ca: Arc<Ca>,
     shared: Arc<Shared>,
-    shutdown: Option<Shutdown>,
+    /// A runtime of its own: when it goes, all connections go with it, as when a process dies.
+    runtime: Option<Runtime>,
 }
 
 /// A CA for one test; several planes may share it.
@@ -164,36 +170,54 @@ impl Plane {
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: watch::Sender::new(0), ca: ca.clone() });
         let address = "127.0.0.1:0".parse().expect("address");
-        let mut plane = Self { endpoint: String::new(), address, ca, shared, shutdown: None };
+        let mut plane = Self { endpoint: String::new(), address, ca, shared, runtime: None };
         plane.up().await;
         plane
     }
 
     /// Listens, on the same port as before if there was one.
     pub(crate) async fn up(&mut self) {
-        let listener = TcpListener::bind(self.address).await.expect("port");
+        let listener = self.listen().await;
         self.address = listener.local_addr().expect("address");
         self.endpoint = format!("https://{}", self.address);
-        let shutdown = Shutdown::new();
-        let authorities = Authorities::from_pem(&self.ca.pem).expect("authorities");
-        let incoming =
-            tls::serve(listener, self.ca.server(), &authorities, Limits::default(), &shutdown).expect("serves");
-        let service = Service(self.shared.clone());
-        let server = tonic::transport::Server::builder()
-            .max_concurrent_streams(10_000)
-            .add_service(EnrolmentServiceServer::new(service.clone()))
-            .add_service(AgentServiceServer::new(service))
-            .serve_with_incoming(incoming);
-        let begun = shutdown.token().clone();
-        tokio::spawn(begun.run_until_cancelled_owned(server));
-        self.shutdown = Some(shutdown);
+        let (ca, service) = (self.ca.clone(), Service(self.shared.clone()));
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("listener");
+            let authorities = Authorities::from_pem(&ca.pem).expect("authorities");
+            let shutdown = Shutdown::new();
+            let incoming =
+                tls::serve(listener, ca.server(), &authorities, Limits::default(), &shutdown).expect("serves");
+            tonic::transport::Server::builder()
+                .max_concurrent_streams(10_000)
+                .add_service(EnrolmentServiceServer::new(service.clone()))
+                .add_service(AgentServiceServer::new(service))
+                .serve_with_incoming(incoming)
+                .await
+                .expect("serves");
+        });
+        self.runtime = Some(runtime);
+    }
+
+    /// The port; one that was had before may need a moment to be free.
+    async fn listen(&self) -> std::net::TcpListener {
+        let begun = Instant::now();
+        loop {
+            match std::net::TcpListener::bind(self.address) {
+                Ok(listener) => {
+                    listener.set_nonblocking(true).expect("non-blocking");
+                    return listener;
+                }
+                Err(error) => assert!(begun.elapsed() < BOUND, "{}: {error}", self.address),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Dies: connections break.
-    pub(crate) async fn down(&mut self) {
-        if let Some(shutdown) = self.shutdown.take() {
-            shutdown.begin();
-            shutdown.finish(BOUND).await.expect("ends");
+    pub(crate) fn down(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 
@@ -242,9 +266,7 @@ impl Plane {
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        if let Some(shutdown) = &self.shutdown {
-            shutdown.begin();
-        }
+        self.down();
     }
 }
 
