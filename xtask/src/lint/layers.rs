@@ -9,6 +9,8 @@ const CONTROL_PLANE: &str = "control-plane/src/";
 const LAYERS: &[(&str, &[&str])] = &[
     // Entry points: they put the parts together.
     ("plane", &["*"]),
+    ("background", &["*"]),
+    ("listener", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
     ("local", &["*"]),
