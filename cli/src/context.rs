@@ -18,12 +18,14 @@ pub(crate) struct Context {
     pub(crate) global: GlobalArgs,
     pub(crate) out: Output,
     api: OnceCell<Api>,
+    /// Name of the instance that the command is about, for suggestions.
+    subject: std::cell::OnceCell<String>,
 }
 
 impl Context {
     pub(crate) fn new(global: GlobalArgs) -> Self {
         let out = Output::new(global.output, global.quiet);
-        Self { global, out, api: OnceCell::new() }
+        Self { global, out, api: OnceCell::new(), subject: std::cell::OnceCell::new() }
     }
 
     /// The settings in force.
@@ -77,10 +79,15 @@ impl Context {
 
     /// Full name of an instance. A full one needs no project.
     pub(crate) async fn instance(&self, given: &str) -> Result<String, Failure> {
+        self.subject.get_or_init(|| names::short(given).to_owned());
         if given.starts_with("projects/") {
-            Ok(given.to_owned())
-        } else {
-            Ok(names::instance(&self.project().await?, given))
+            return Ok(given.to_owned());
         }
+        Ok(names::instance(&self.project().await?, given))
+    }
+
+    /// Name of the instance that the command is about, once it was asked for.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.subject.get().map(String::as_str)
     }
 }

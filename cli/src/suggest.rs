@@ -20,8 +20,8 @@ pub(crate) async fn hint(context: &Context, failure: &Failure) -> Option<String>
             Some(format!("windlass operation wait {}", names::short(operation)))
         }
         Failure::Refused(refusal) if refusal.reason == Reason::NotFound.as_str() => similar(context, refusal).await,
-        Failure::Refused(refusal) => known(refusal, None),
-        Failure::Operation { target, refusal, .. } => known(refusal, Some(target)),
+        Failure::Refused(refusal) => known(refusal, context.subject()),
+        Failure::Operation { target, refusal, .. } => known(refusal, Some(names::short(target))),
         Failure::Usage(_) | Failure::Local(_) | Failure::NoKey | Failure::NotConfirmed | Failure::Unhealthy(_) => None,
     }
 }
@@ -52,10 +52,10 @@ const WAYS_OUT: &[(Reason, &str)] = &[
 ];
 
 /// What is always true of a reason. One of a newer control plane has no suggestion here.
-fn known(refusal: &Refusal, target: Option<&str>) -> Option<String> {
+fn known(refusal: &Refusal, instance: Option<&str>) -> Option<String> {
     let way = WAYS_OUT.iter().find(|(reason, _)| reason.as_str() == refusal.reason)?.1;
     let about = |key: &str| refusal.metadata.get(key).map(|text| names::short(text));
-    let instance = target.map(names::short).or_else(|| about("instance")).unwrap_or("INSTANCE");
+    let instance = instance.or_else(|| about("instance")).unwrap_or("INSTANCE");
     Some(way.replace("{operation}", about("operation").unwrap_or("OPERATION")).replace("{instance}", instance))
 }
 

@@ -83,6 +83,18 @@ async fn a_busy_instance_says_what_to_wait_for() {
 }
 
 #[tokio::test]
+async fn a_protected_instance_says_how_to_lift_the_protection() {
+    let bench = Bench::new().await;
+    refuse(&bench, refusal(Code::FailedPrecondition, "DELETION_PROTECTED", "pg-1 is protected", &[]));
+    let run = bench.run(&["instance", "get", "pg-1"]).await;
+    assert!(
+        run.stderr.ends_with("hint: windlass instance update pg-1 --deletion-protection false\n"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[tokio::test]
 async fn an_unknown_name_suggests_the_nearest_that_exists() {
     let bench = Bench::new().await;
     bench.fake.on("list_instances", |_: &pb::ListInstancesRequest| {
