@@ -1,89 +1,18 @@
 //! The real `windlass-agent` against a control plane over TLS: command line, status, signals, one for each directory.
 
 mod plane;
+mod program;
 
 use std::{
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    path::Path,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use plane::{BOUND, Plane, command};
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use program::{Agent, Home};
 use windlass_core::id::MemberId;
 use windlass_proto::agent::v1::{self as pb, command::Body};
-
-/// An agent's configuration and directories; databases of other tests are out of its way.
-struct Home {
-    directory: TempDir,
-    config: PathBuf,
-}
-
-/// A child that does not outlive the test.
-struct Agent(Child);
-
-impl Home {
-    fn new(plane: &Plane, more: &str) -> Self {
-        let directory = tempfile::tempdir().expect("directory");
-        let config = directory.path().join("agent.toml");
-        // Databases are never started here, but root has to name somebody who would run them.
-        let run_as = if rustix::process::geteuid().is_root() { "run_as = \"nobody\"\n" } else { "" };
-        let text = format!(
-            "state_dir = {:?}\nrun_dir = {:?}\nendpoints = [{:?}]\nhost_name = \"host-1\"\nwarm_pool = \"off\"\n\
-             process_host = \"direct\"\n{run_as}{more}",
-            directory.path().join("state"),
-            directory.path().join("run"),
-            plane.endpoint,
-        );
-        std::fs::write(&config, text).expect("written");
-        Self { directory, config }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass-agent"));
-        command.arg("--config").arg(&self.config).args(arguments).env_remove("WINDLASS_FAILPOINTS");
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).stdin(Stdio::null()).output().expect("runs")
-    }
-
-    fn start(&self, token: &str) -> Agent {
-        let log = std::fs::File::create(self.directory.path().join("agent.log")).expect("log");
-        let child = self.command(&[]).env("WINDLASS_JOIN_TOKEN", token).stderr(log).spawn().expect("starts");
-        Agent(child)
-    }
-
-    fn state(&self) -> PathBuf {
-        self.directory.path().join("state")
-    }
-}
-
-impl Agent {
-    /// Sends SIGTERM; gives how long it took to end and how it ended.
-    fn terminate(&mut self) -> (Duration, bool) {
-        let begun = Instant::now();
-        let pid = Pid::from_raw(self.0.id().try_into().expect("pid")).expect("pid");
-        kill_process(pid, Signal::TERM).expect("signals");
-        loop {
-            if let Some(status) = self.0.try_wait().expect("waits") {
-                return (begun.elapsed(), status.success());
-            }
-            assert!(begun.elapsed() < BOUND, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
