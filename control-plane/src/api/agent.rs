@@ -79,7 +79,10 @@ impl AgentApi {
             running: poll.running.iter().filter_map(|uid| uid.parse().ok()).collect(),
             room: poll.max_commands,
         };
-        let answer = self.queue.poll(poll, &self.draining).await?;
+        let answer = tokio::select! {
+            answer = self.queue.poll(poll, &self.draining) => answer?,
+            refusal = self.ctx.health.until_revoked(host) => return Err(refusal),
+        };
         Ok(pb::PollResponse {
             commands: answer.commands.into_iter().filter_map(convert::command).collect(),
             cancels: answer.cancels.iter().map(ToString::to_string).collect(),

@@ -7,13 +7,18 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::watch;
 use windlass_core::{Error, Reason, error::ErrorKind, id::HostId};
 
 use super::Health;
 
 /// What is known of certificates.
 #[derive(Debug, Default)]
-pub(super) struct Admission(Mutex<State>);
+pub(super) struct Admission {
+    state: Mutex<State>,
+    /// Counts changes of the revocations.
+    changed: watch::Sender<u64>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -25,7 +30,7 @@ struct State {
 impl Admission {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change is a single insertion or removal.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self, host: HostId, serial: &str) -> Option<bool> {
@@ -42,7 +47,11 @@ impl Admission {
         for host in &revoked {
             state.valid.remove(host);
         }
-        state.revoked = revoked.into_iter().collect();
+        let revoked = revoked.into_iter().collect();
+        if state.revoked != revoked {
+            state.revoked = revoked;
+            self.changed.send_modify(|n| *n += 1);
+        }
     }
 }
 
@@ -64,14 +73,18 @@ impl Health {
                 valid
             }
         };
-        if valid {
-            return Ok(());
+        if valid { Ok(()) } else { Err(refused(host)) }
+    }
+
+    /// Ends when the host is revoked, with the refusal: for calls that last.
+    pub async fn until_revoked(&self, host: HostId) -> Error {
+        let admission = &self.shared.admission;
+        let mut changed = admission.changed.subscribe();
+        while !admission.lock().revoked.contains(&host) {
+            // The sender lives as long as this borrow of its owner.
+            let _ = changed.changed().await;
         }
-        Err(Error::new(
-            ErrorKind::Unauthenticated,
-            Reason::HostRevoked,
-            format!("host {host} or its certificate was revoked; enrol the machine again with a new join token"),
-        ))
+        refused(host)
     }
 
     /// The host was revoked: refuse it from now on. Call it after the commit.
@@ -80,6 +93,15 @@ impl Health {
         state.valid.remove(&host);
         state.revoked.insert(host);
         drop(state);
+        self.shared.admission.changed.send_modify(|n| *n += 1);
         self.table().forget(host);
     }
+}
+
+fn refused(host: HostId) -> Error {
+    Error::new(
+        ErrorKind::Unauthenticated,
+        Reason::HostRevoked,
+        format!("host {host} or its certificate was revoked; enrol the machine again with a new join token"),
+    )
 }

@@ -16,6 +16,8 @@ mod admission;
 mod ingest;
 mod liveness;
 mod service;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 
 pub use service::{Health, HealthConfig};

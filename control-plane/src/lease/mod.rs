@@ -10,5 +10,8 @@
 pub mod keeper;
 pub mod ownership;
 
+#[cfg(test)]
+mod tests;
+
 pub use keeper::{Keeper, LeaseConfig};
 pub use ownership::Ownership;

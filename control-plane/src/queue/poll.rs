@@ -118,12 +118,12 @@ impl Queue {
     pub async fn run(&self, engine: Engine, ownership: Ownership, shutdown: CancellationToken) -> Result<(), Error> {
         let Engine { wakeups, reports } = engine;
         tokio::join!(
-            self.dispatch(wakeups, shutdown.clone()),
-            self.send_hints(shutdown.clone()),
-            self.follow_hints(shutdown.clone()),
-            Batch::run(self.clone(), reports, shutdown.clone()),
-            self.look_after(shutdown.clone()),
-            self.sweep(ownership, shutdown.clone()),
+            Box::pin(self.dispatch(wakeups, shutdown.clone())),
+            Box::pin(self.send_hints(shutdown.clone())),
+            Box::pin(self.follow_hints(shutdown.clone())),
+            Box::pin(Batch::run(self.clone(), reports, shutdown.clone())),
+            Box::pin(self.look_after(shutdown.clone())),
+            Box::pin(self.sweep(ownership, shutdown.clone())),
         );
         self.shared.hosts.release_all();
         Ok(())
