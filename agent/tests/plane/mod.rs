@@ -92,6 +92,10 @@ pub(crate) struct State {
     /// For each session the number of the poll that may take commands: the latest. An older one may be parked on a
     /// connection that is gone.
     turns: BTreeMap<String, usize>,
+    /// The last attempt under which each command was handed to a poll.
+    pub(crate) attempts: BTreeMap<String, u32>,
+    /// Results that were acknowledged.
+    pub(crate) accepted: BTreeMap<String, pb::CommandResult>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,8 @@ pub(crate) enum Acknowledge {
     All,
     /// Only those of this attempt.
     Attempt(u32),
+    /// Those of the delivery that counts, the last one, as the true control plane does.
+    Latest,
 }
 
 impl Ca {
@@ -167,6 +173,8 @@ impl Plane {
             catalogues: Vec::new(),
             renewals: 0,
             turns: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            accepted: BTreeMap::new(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: watch::Sender::new(0), ca: ca.clone() });
         let address = "127.0.0.1:0".parse().expect("address");
@@ -433,7 +441,8 @@ impl AgentService for Service {
             return Err(Status::aborted("a newer poll took the place of this one"));
         }
         let count = state.queue.len().min(most);
-        let commands = state.queue.drain(..count).collect();
+        let commands: Vec<_> = state.queue.drain(..count).collect();
+        state.attempts.extend(commands.iter().map(|command| (command.uid.clone(), command.attempt)));
         let cancels = std::mem::take(&mut state.cancels);
         Ok(Response::new(pb::PollResponse { commands, cancels, cadence: Some(state.cadence) }))
     }
@@ -444,8 +453,15 @@ impl AgentService for Service {
             let good = |result: &pb::CommandResult| match state.acknowledge {
                 Acknowledge::All => true,
                 Acknowledge::Attempt(attempt) => result.attempt == attempt,
+                Acknowledge::Latest => {
+                    state.attempts.get(&result.uid) == Some(&result.attempt) || state.accepted.contains_key(&result.uid)
+                }
             };
-            let acknowledged = results.iter().filter(|result| good(result)).map(|r| r.uid.clone()).collect();
+            let good: Vec<_> = results.iter().filter(|result| good(result)).cloned().collect();
+            let acknowledged = good.iter().map(|result| result.uid.clone()).collect();
+            for result in good {
+                state.accepted.entry(result.uid.clone()).or_insert(result);
+            }
             state.results.extend(results);
             acknowledged
         })?;
