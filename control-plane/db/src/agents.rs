@@ -305,6 +305,22 @@ impl Db {
         .db()
     }
 
+    /// The host, if it is there and not revoked.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn host_alive(&self, host: HostId) -> Result<Option<HostLife>, Error> {
+        sqlx::query_as!(
+            HostLife,
+            r#"select id as "id: HostId", name, state as "state: HostState", session_id, happenings
+                 from host where id = $1 and revoke_time is null"#,
+            host.0
+        )
+        .fetch_optional(self.pool())
+        .await
+        .db()
+    }
+
     /// All hosts that were revoked.
     ///
     /// # Errors

@@ -98,10 +98,8 @@ impl Health {
         if self.table().knows(host) {
             return Ok(());
         }
-        let alive = self.shared.db.hosts_alive().await?;
-        let mut table = self.table();
-        for life in alive {
-            table.learn(life.id, &life.name, life.state, Instant::now());
+        if let Some(life) = self.shared.db.host_alive(host).await? {
+            self.table().learn(life.id, &life.name, life.state, Instant::now());
         }
         Ok(())
     }

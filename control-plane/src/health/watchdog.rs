@@ -16,6 +16,8 @@ use crate::{lease::Ownership, sagas::observe};
 const EVERY: Duration = Duration::from_secs(1);
 /// Between two refreshes of revocations.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// Between two readings of all hosts, for those that only other nodes have heard of.
+const LEARN_EVERY: Duration = Duration::from_secs(60);
 
 impl Health {
     /// Watches until shutdown. Only the lease's owner declares hosts OFFLINE.
@@ -24,11 +26,18 @@ impl Health {
     /// None: trouble is logged and tried again.
     pub async fn run(self, ownership: Ownership, shutdown: CancellationToken) -> Result<(), Error> {
         let mut touched = Instant::now();
-        let mut refreshed = None;
+        let (mut refreshed, mut learnt): (Option<Instant>, Option<Instant>) = (None, None);
+        let due = |last: Option<Instant>, every| last.is_none_or(|at| at.elapsed() >= every);
         loop {
-            if refreshed.is_none_or(|at: Instant| at.elapsed() >= REFRESH_EVERY) {
-                match self.refresh().await {
+            if due(refreshed, REFRESH_EVERY) {
+                match self.refresh_revocations().await {
                     Ok(()) => refreshed = Some(Instant::now()),
+                    Err(error) => tracing::warn!(error = error.chain(), "revocations could not be read; trying again"),
+                }
+            }
+            if due(learnt, LEARN_EVERY) {
+                match self.learn_all().await {
+                    Ok(()) => learnt = Some(Instant::now()),
                     Err(error) => tracing::warn!(error = error.chain(), "hosts could not be read; trying again"),
                 }
             }
@@ -46,10 +55,13 @@ impl Health {
         }
     }
 
-    async fn refresh(&self) -> Result<(), Error> {
-        let db = &self.shared.db;
-        self.shared.admission.refresh(db.hosts_revoked().await?);
-        let alive = db.hosts_alive().await?;
+    async fn refresh_revocations(&self) -> Result<(), Error> {
+        self.shared.admission.refresh(self.shared.db.hosts_revoked().await?);
+        Ok(())
+    }
+
+    async fn learn_all(&self) -> Result<(), Error> {
+        let alive = self.shared.db.hosts_alive().await?;
         let mut table = self.table();
         for life in alive {
             table.learn(life.id, &life.name, life.state, Instant::now());
