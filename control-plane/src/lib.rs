@@ -21,3 +21,5 @@ pub mod reconcile;
 pub mod sagas;
 pub mod secrets;
 pub mod state_dir;
+#[cfg(test)]
+mod testbed;

@@ -148,12 +148,12 @@ const HOST: &str = "host";
 
 /// A host's failure: names the host, and is final when waiting longer would not help.
 fn on_host(error: Error, host: &str) -> Error {
-    let error = match error.reason {
-        // Expired or poisoned: the user decides whether to ask again.
-        Reason::CommandExpired | Reason::CommandPoisoned | Reason::CommandSuperseded => {
-            Error::new(ErrorKind::FailedPrecondition, error.reason, format!("host {host}: {error}"))
-        }
-        _ => error,
+    // Expired or poisoned: the user decides whether to ask again.
+    let is_final = matches!(error.reason, Reason::CommandExpired | Reason::CommandPoisoned | Reason::CommandSuperseded);
+    let error = if is_final {
+        Error::new(ErrorKind::FailedPrecondition, error.reason, format!("host {host}: {error}"))
+    } else {
+        error
     };
     error.with_metadata(HOST, host)
 }

@@ -17,6 +17,8 @@ mod members;
 pub mod object_apply;
 pub mod observe;
 pub mod runtime;
+#[cfg(test)]
+mod tests;
 
 pub use all::registry;
 

@@ -14,6 +14,8 @@ mod placing;
 mod power;
 mod read;
 pub(crate) mod secret;
+#[cfg(test)]
+mod tests;
 mod update;
 mod validate;
 

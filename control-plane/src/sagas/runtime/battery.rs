@@ -223,6 +223,8 @@ impl<'a, S: Subject> Bench<'a, S> {
         match self.advance.once(&self.guard, self.operation).await? {
             Next::Again => Ok(()),
             Next::After(_) => {
+                // Waiting may be for a time or for an agent, whichever comes first.
+                self.work().await;
                 assert!(self.test.hurry(self.operation).await, "{}: it is due later but not stored as such", self.what);
                 Ok(())
             }

@@ -1,0 +1,9 @@
+//! The use cases of instances on a real database, with stand-ins for agents.
+
+mod change;
+mod concurrency;
+mod create;
+mod delete;
+mod objects;
+mod power;
+mod reading;
