@@ -1,7 +1,6 @@
 //! A whole installation in one directory: control plane, agents, keys.
 
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -12,6 +11,8 @@ use windlass_proto::api::v1::{CreateJoinTokenRequest, JoinToken, host};
 
 use crate::api::{Api, request_id};
 use crate::database;
+use crate::home::{Home, make_directory};
+pub use crate::plan::{Metadata, Plan};
 use crate::program::{self, Program};
 use crate::wait::wait_until;
 
@@ -19,80 +20,6 @@ use crate::wait::wait_until;
 pub const START_LIMIT: Duration = Duration::from_secs(60);
 /// Ports per host for its databases.
 pub const PORTS: u16 = 40;
-
-/// Where a stack keeps its metadata.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metadata {
-    /// In a fresh database of the server that `DATABASE_URL` names.
-    External,
-    /// In the control plane's own PostgreSQL.
-    Embedded,
-}
-
-/// What a stack is to be.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    hosts: usize,
-    metadata: Metadata,
-    control_plane: String,
-    agent: String,
-    log: &'static str,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        // Faults are looked for more often than anyone would, so that tests of healing are short.
-        let agent = "check_every = \"1s\"\n".to_owned();
-        let log = "info,windlass=debug";
-        Self { hosts: 1, metadata: Metadata::External, control_plane: String::new(), agent, log }
-    }
-}
-
-impl Plan {
-    /// How many agents.
-    #[must_use]
-    pub fn hosts(mut self, hosts: usize) -> Self {
-        self.hosts = hosts;
-        self
-    }
-
-    /// Where the metadata is.
-    #[must_use]
-    pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = metadata;
-        self
-    }
-
-    /// More TOML for the control plane's configuration; tables only.
-    #[must_use]
-    pub fn control_plane(mut self, toml: &str) -> Self {
-        self.control_plane.push_str(toml);
-        self
-    }
-
-    /// More TOML for the agents' configuration: top-level keys.
-    #[must_use]
-    pub fn agent(mut self, toml: &str) -> Self {
-        self.agent.push_str(toml);
-        self
-    }
-
-    /// Without the settings that make tests short and their logs long: as an operator has it.
-    #[must_use]
-    pub fn as_shipped(mut self) -> Self {
-        self.agent.clear();
-        self.log = "info";
-        self
-    }
-
-    /// Starts it and waits until every host is online.
-    ///
-    /// # Errors
-    /// Something does not come up; the message ends with its log.
-    pub async fn start(self) -> Result<Stack> {
-        Stack::start(self).await
-    }
-}
 
 /// One agent and what belongs to it.
 #[derive(Debug)]
@@ -134,7 +61,7 @@ impl Stack {
         Plan::default()
     }
 
-    async fn start(plan: Plan) -> Result<Self> {
+    pub(crate) async fn start(plan: Plan) -> Result<Self> {
         let programs = program::directory()?;
         let home = Home::make()?;
         let port = free_ports(1)?;
@@ -341,49 +268,6 @@ impl Stack {
     }
 }
 
-/// The directory of a stack. Dropped last, it ends whatever still runs below it, databases included.
-#[derive(Debug)]
-struct Home {
-    path: PathBuf,
-    worth_keeping: bool,
-}
-
-impl Home {
-    fn make() -> Result<Self> {
-        // Short, because unix sockets lie below it, and open, because the databases' user passes through.
-        let path = std::env::temp_dir().join(format!("wl-{}", &Uuid::new_v4().simple().to_string()[..10]));
-        make_directory(&path)?;
-        Ok(Self { path, worth_keeping: true })
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        database::end_below(&self.path);
-        if self.worth_keeping {
-            remove_data(&self.path);
-            eprintln!("the test did not finish; its logs are in {}", self.path.display());
-        } else {
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
-/// Removes what is big and tells nothing: the databases' files.
-fn remove_data(directory: &Path) {
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        if ["data", "warm", "retained"].iter().any(|name| path.ends_with(name)) {
-            let _ = std::fs::remove_dir_all(&path);
-        } else {
-            remove_data(&path);
-        }
-    }
-}
-
 fn ca_file(home: &Path) -> PathBuf {
     home.join("control-plane/state/ca.pem")
 }
@@ -403,11 +287,6 @@ async fn first_key(control_plane: &mut Program, programs: &Path, config: &Path) 
 /// The user that databases run as when root runs the tests.
 pub fn run_as() -> Option<&'static str> {
     nix::unistd::geteuid().is_root().then_some("windlass-db")
-}
-
-fn make_directory(path: &Path) -> Result<()> {
-    std::fs::create_dir(path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
 }
 
 /// The first of some consecutive ports that nothing listens on now, below those that the kernel hands out by itself.
