@@ -71,7 +71,7 @@ pub struct MetadataConfig {
     pub search_dirs: Vec<PathBuf>,
     /// Embedded only: system user that runs the database when the control plane is root.
     pub run_as: Option<String>,
-    /// Most connections, 4 to 1,000; absent means 20.
+    /// Most connections, 4 to 1,000 (to 50 for the private one); absent means 20.
     pub connections: Option<u32>,
 }
 
@@ -109,6 +109,8 @@ pub struct RetentionConfig {
     pub idempotency: SignedDuration,
     /// Ended commands, 1 h to 1 year.
     pub commands: SignedDuration,
+    /// Ended operations, 1 day to 10 years.
+    pub operations: SignedDuration,
     /// Events, 1 h to 10 years.
     pub events: SignedDuration,
     /// Expired and used join tokens, 1 h to 1 year.
@@ -161,7 +163,7 @@ impl Default for CertificateConfig {
 
 impl Default for RetentionConfig {
     fn default() -> Self {
-        Self { idempotency: DAY, commands: DAY * 7, events: DAY * 90, join_tokens: DAY * 30 }
+        Self { idempotency: DAY, commands: DAY * 7, operations: DAY * 180, events: DAY * 90, join_tokens: DAY * 30 }
     }
 }
 
@@ -243,11 +245,12 @@ impl Config {
             ("certificates.member", self.certificates.member, MINUTE, year),
             ("retention.idempotency", self.retention.idempotency, HOUR, DAY * 30),
             ("retention.commands", self.retention.commands, HOUR, year),
+            ("retention.operations", self.retention.operations, DAY, year * 10),
             ("retention.events", self.retention.events, HOUR, year * 10),
             ("retention.join_tokens", self.retention.join_tokens, HOUR, year),
         ];
         let numbers = [
-            ("metadata.connections", self.connections(), 4, 1000),
+            ("metadata.connections", self.connections(), 4, if self.metadata.url.is_some() { 1000 } else { 50 }),
             ("limits.calls_per_second", self.limits.calls_per_second, 1, 1_000_000),
             ("limits.burst", self.limits.burst, 1, 1_000_000),
         ];

@@ -1,10 +1,12 @@
 //! The one port: TLS, the gate, and every service behind it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
 use windlass_core::{Error, Reason};
+use windlass_db::Db;
 use windlass_kit::{
     random,
     shutdown::{Shutdown, TaskKind},
@@ -21,6 +23,9 @@ use crate::{
     pki,
     queue::Queue,
 };
+
+/// How often the health service asks the metadata, and how long it waits for it.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
 
 /// Takes the port; gives its address, with the number that the kernel chose for port 0.
 ///
@@ -58,7 +63,7 @@ pub(crate) fn serve(
     let agents = AgentApi::new(context.clone(), queue, shutdown.token().clone());
     let mut routes = Api::new(context.clone(), authenticator).routes()?;
     routes
-        .add_service(health(shutdown))
+        .add_service(health(context.db.clone(), shutdown))
         .add_service(EnrolmentServiceServer::new(agents.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MESSAGE_MAX));
     let routes: Routes = routes.routes();
@@ -75,16 +80,24 @@ pub(crate) fn serve(
     Ok(())
 }
 
-/// The standard health service: SERVING until shutdown begins.
+/// The standard health service: SERVING while the metadata answers, until shutdown begins. For load balancers; agents
+/// and clients need not ask.
 fn health(
+    db: Db,
     shutdown: &Shutdown,
 ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
     let (reporter, service) = tonic_health::server::health_reporter();
-    let draining = shutdown.clone();
-    shutdown.spawn("health", TaskKind::Optional, async move {
-        draining.begun().await;
-        reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-        Ok(())
+    let begun = shutdown.token().clone();
+    shutdown.spawn("health", TaskKind::Vital, async move {
+        loop {
+            let answers = matches!(tokio::time::timeout(HEALTH_EVERY, db.ping()).await, Ok(Ok(())));
+            let status = if answers { ServingStatus::Serving } else { ServingStatus::NotServing };
+            reporter.set_service_status("", status).await;
+            if begun.run_until_cancelled(tokio::time::sleep(HEALTH_EVERY)).await.is_none() {
+                reporter.set_service_status("", ServingStatus::NotServing).await;
+                return Ok(());
+            }
+        }
     });
     service
 }

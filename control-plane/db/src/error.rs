@@ -25,7 +25,9 @@ pub(crate) fn convert(error: sqlx::Error) -> Error {
     let meaning = match error.as_database_error() {
         Some(database) if database.is_unique_violation() => taken(database.constraint().unwrap_or_default()),
         Some(database) => by_code(database.code().as_deref().unwrap_or_default()),
-        None if unreachable(&error) => Error::unavailable("the metadata database cannot be reached now; try again"),
+        None if unreachable(&error) => Error::unavailable(
+            "the metadata database cannot be reached now; try again, and see the control plane's log if it lasts",
+        ),
         None => Error::internal("the metadata database answered in an unexpected way; the log has the details"),
     };
     meaning.with_source(error)
@@ -68,9 +70,12 @@ fn by_code(code: &str) -> Error {
         "40001" | "40P01" | "55P03" => {
             Error::new(ErrorKind::Aborted, Reason::Conflict, "a concurrent change won; read again and retry")
         }
+        "53100" => Error::unavailable("the disk of the metadata database is full; free space there, then try again"),
         // connection trouble, out of resources, shutting down or starting, idle transaction ended by the server
         code if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") || code == "25P03" => {
-            Error::unavailable("the metadata database cannot be reached now; try again")
+            Error::unavailable(
+                "the metadata database cannot be reached now; try again, and see the control plane's log if it lasts",
+            )
         }
         // integrity constraints
         code if code.starts_with("23") => {
@@ -91,6 +96,7 @@ mod tests {
         assert_eq!(taken("operation_busy").reason, Reason::InstanceBusy);
         assert!(taken("member_host_id_port_key").retryable());
         assert!(by_code("40001").retryable() && by_code("57P01").retryable());
+        assert!(by_code("53100").message.contains("disk") && by_code("53100").retryable());
         assert_eq!(by_code("42601").reason, Reason::Internal);
     }
 }

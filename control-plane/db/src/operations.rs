@@ -3,7 +3,7 @@
 //! Invariants: at most one unfinished operation works on an instance (`operation_busy`); `revision` rises with every
 //! visible change, so that a waiter can ask for "later than what I saw"; a terminal state is never left.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::{PgConnection, PgExecutor, types::Json};
 use uuid::Uuid;
 use windlass_core::{
@@ -274,6 +274,24 @@ impl Db {
         .await
         .db()?;
         Ok(rows.into_iter().map(OperationRow::from).collect())
+    }
+
+    /// Forgets operations that ended longer than `age` ago, with their sagas and steps; at most `limit` at a time. Gives
+    /// how many.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn operation_expire(&self, age: SignedDuration, limit: i64) -> Result<u64, Error> {
+        let done = sqlx::query!(
+            "delete from operation where id in
+                (select id from operation where end_time < now() - make_interval(secs => $1) order by id limit $2)",
+            age.as_secs_f64(),
+            limit
+        )
+        .execute(self.pool())
+        .await
+        .db()?;
+        Ok(done.rows_affected())
     }
 
     /// The steps begun so far of these operations, in order.

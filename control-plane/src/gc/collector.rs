@@ -25,6 +25,8 @@ pub struct Collector {
 pub struct Collected {
     /// Stored answers.
     pub answers: u64,
+    /// Operations.
+    pub operations: u64,
     /// Events.
     pub events: u64,
     /// Join tokens.
@@ -66,6 +68,7 @@ impl Collector {
     pub async fn round(&self) -> Result<Collected, Error> {
         Ok(Collected {
             answers: self.db.idempotency_expire(BATCH).await?,
+            operations: self.db.operation_expire(self.retention.operations, BATCH).await?,
             events: self.db.event_expire(self.retention.events, BATCH).await?,
             join_tokens: self.db.join_token_expire(self.retention.join_tokens, BATCH).await?,
             certificates: self.db.host_certificate_expire(BATCH).await?,

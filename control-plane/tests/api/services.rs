@@ -105,10 +105,16 @@ async fn what_is_past_its_retention_is_forgotten_and_the_rest_kept() {
     let db = &fixture.test_db;
     db.execute("update idempotency set expire_time = now() where request_id = 'one'").await;
     db.execute("update event set time = now() - interval '91 days' where target = 'projects/old'").await;
+    db.execute(
+        "insert into operation (id, kind, target, state, actor, end_time) select gen_random_uuid(), 'instance.stop', 'x', 'SUCCEEDED', 'system', now() - age
+           from (values (interval '181 days'), (interval '1 day')) as ages (age)",
+    )
+    .await;
     let retention = fixture.plane.context.config.retention.clone();
     let collector = windlass_control_plane::gc::Collector::new(fixture.plane.db().clone(), retention);
     let done = collector.round().await.expect("round");
-    assert_eq!((done.answers, done.events), (1, 1));
+    assert_eq!((done.answers, done.events, done.operations), (1, 1, 1));
+    assert_eq!(db.count("select count(*) from operation").await, 1);
     assert_eq!(db.count("select count(*) from idempotency where request_id = 'two'").await, 1);
     assert_eq!(db.count("select count(*) from event where target = 'projects/new'").await, 1);
     assert_eq!(collector.round().await.expect("nothing left"), Default::default());

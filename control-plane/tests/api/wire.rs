@@ -1,14 +1,23 @@
 //! The wire: garbage, oversized and unknown calls, deadlines, reflection, health, TLS only.
 
-use std::time::Duration;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tonic::{Code, Request};
+use tonic::{
+    Code, Request,
+    body::Body,
+    codegen::http::{Request as HttpRequest, Response},
+};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use tower::{Layer as _, Service as _};
+use windlass_control_plane::{
+    api::{auth::Authenticator, gate::GateLayer, limit::Limiter},
+    config::LimitConfig,
 };
 use windlass_proto::api::v1 as pb;
 
@@ -147,5 +156,22 @@ async fn a_message_with_unknown_fields_is_read() {
     let mut body = pb::CreateProjectRequest { project_id: "shop".to_owned(), ..Default::default() }.encode_to_vec();
     body.extend([0xc2, 0x3e, 0x03, b'n', b'e', b'w']);
     admin.raw("/windlass.api.v1.ProjectService/CreateProject", body).await.expect("unknown fields are ignored");
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_handler_costs_one_answer() {
+    let fixture = Fixture::start().await;
+    let authenticator = Arc::new(Authenticator::new(fixture.plane.db().clone()));
+    let gate = GateLayer::new(authenticator, Limiter::new(&LimitConfig::default()));
+    let mut service =
+        gate.layer(tower::service_fn(async |_: HttpRequest<Body>| -> Result<Response<Body>, Infallible> {
+            panic!("a bug");
+        }));
+    let request = HttpRequest::post("/grpc.health.v1.Health/Check").body(Body::empty()).expect("request");
+    let answer = service.call(request).await.expect("an answer");
+    let status = tonic::Status::from_header_map(answer.headers()).expect("status");
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "INTERNAL"));
+    assert!(!status.message().contains("a bug"), "the message shows what only the log may");
     fixture.stop().await;
 }
