@@ -164,11 +164,11 @@ mod tests {
         let stopped = shell(script, &here, Duration::from_secs(60), &cancel).await.expect_err("cancelled");
         assert_eq!(stopped.reason, Reason::OperationCancelled);
         for _ in 0..500 {
-            if proc::working_under(&here).is_empty() {
+            if proc::working_under(&here, proc::Which::All).is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("processes are left: {:?}", proc::working_under(&here));
+        panic!("processes are left: {:?}", proc::working_under(&here, proc::Which::All));
     }
 }

@@ -9,6 +9,7 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -114,15 +115,39 @@ pub fn by_directory() -> HashMap<PathBuf, Vec<i32>> {
     found
 }
 
-/// Living processes that work in the directory or below.
-pub fn working_under(directory: &Path) -> Vec<i32> {
-    by_directory().into_iter().filter(|(path, _)| path.starts_with(directory)).flat_map(|(_, pids)| pids).collect()
+/// Which processes of a directory are meant.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// All: the directory is the agent's own.
+    All,
+    /// Those that run this program, so that a person's shell in the directory is left alone.
+    Running(&'a Path),
 }
 
-/// Kills every process that works in the directory or below, and waits until none is left, at most a second.
-pub async fn kill_under(directory: &Path) {
+/// Living processes that work in the directory or below.
+pub fn working_under(directory: &Path, which: Which<'_>) -> Vec<i32> {
+    let below = by_directory().into_iter().filter(|(path, _)| path.starts_with(directory));
+    below
+        .flat_map(|(_, pids)| pids)
+        .filter(|pid| match which {
+            Which::All => true,
+            Which::Running(program) => runs(*pid, program),
+        })
+        .collect()
+}
+
+/// Compares file names only: a package upgrade replaces the file below a running process.
+fn runs(pid: i32, program: &Path) -> bool {
+    let executable = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = executable.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let program = fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
+    program.file_name().is_some_and(|wanted| wanted.to_string_lossy() == name.trim_end_matches(" (deleted)"))
+}
+
+/// Kills every such process, and waits until none is left, at most a second.
+pub async fn kill_under(directory: &Path, which: Which<'_>) {
     for _ in 0..200 {
-        let pids = working_under(directory);
+        let pids = working_under(directory, which);
         if pids.is_empty() {
             return;
         }
@@ -130,7 +155,7 @@ pub async fn kill_under(directory: &Path) {
             // It may have ended meanwhile: that is what was wanted.
             let _ = kill_process(pid, Signal::KILL);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -165,7 +190,8 @@ mod tests {
     fn this_process_is_found_by_its_directory_and_started_in_the_past() {
         let pid = i32::try_from(std::process::id()).expect("pid");
         let here = std::env::current_dir().expect("cwd");
-        assert!(working_under(&here).contains(&pid));
+        assert!(working_under(&here, Which::All).contains(&pid));
+        assert!(!working_under(&here, Which::Running(Path::new("/bin/sh"))).contains(&pid));
         let stat = stat(pid).expect("stat");
         assert!(stat.alive() && started_at(stat.start_ticks) <= Timestamp::now());
         assert!(memory(&[pid]) > 1 << 20);
