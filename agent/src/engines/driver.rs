@@ -18,7 +18,7 @@ pub trait EngineDriver: Send + Sync + 'static {
     /// Versions found in these directories and in the usual ones, each once; the first directory wins.
     async fn discover(&self, directories: &[PathBuf], account: &Account) -> Vec<Installation>;
 
-    /// Makes a data directory where there is none, by the engine's own program.
+    /// Fills an empty data directory, which belongs to the database user, by the engine's own program.
     ///
     /// # Errors
     /// `INIT_FAILED` with the last lines of its output, `DISK_FULL`, `OPERATION_CANCELLED`.

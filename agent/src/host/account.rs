@@ -2,7 +2,7 @@
 //!
 //! Invariant: database processes never run as root.
 
-use std::{io, os::unix::fs::chown, path::Path};
+use std::{io, os::unix::fs::lchown, path::Path};
 
 use nix::unistd::{Uid, User};
 use windlass_core::Error;
@@ -67,7 +67,7 @@ impl Accounts {
         Ok(Self { agent, database })
     }
 
-    /// Gives a file or directory to the database user.
+    /// Gives a directory to the database user. Links are not followed.
     ///
     /// # Errors
     /// `INTERNAL` naming the path.
@@ -75,7 +75,7 @@ impl Accounts {
         if self.agent.uid == self.database.uid {
             return Ok(());
         }
-        chown(path, Some(self.database.uid), Some(self.database.gid))
+        lchown(path, Some(self.database.uid), Some(self.database.gid))
             .map_err(|error| files::failed("give away", path, error))
     }
 }

@@ -152,7 +152,7 @@ impl DirectHost {
     fn write_record(&self, name: &str, record: &Record) -> Result<(), Error> {
         let bytes =
             serde_json::to_vec(record).map_err(|error| Error::internal("a record is no JSON").with_source(error))?;
-        files::write_derived(&self.record(name), &bytes, 0o600)
+        files::write_derived(&self.record(name), &bytes, 0o600, files::Owner::Agent)
     }
 
     fn remove_record(&self, name: &str) -> Result<(), Error> {

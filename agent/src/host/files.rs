@@ -7,12 +7,23 @@
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
     path::Path,
 };
 
 use windlass_core::{Error, ErrorKind, Reason, size::format_bytes};
 use windlass_kit::files::{Access, replace, sync_directory};
+
+use super::account::Accounts;
+
+/// Whose a file is.
+#[derive(Debug, Clone, Copy)]
+pub enum Owner<'a> {
+    /// The agent's.
+    Agent,
+    /// The database user's.
+    Database(&'a Accounts),
+}
 
 /// What could not be done with a path, with lack of space told apart.
 pub fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
@@ -24,6 +35,20 @@ pub fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
 /// The disk has no room.
 pub fn disk_full(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::ResourceExhausted, Reason::DiskFull, message)
+}
+
+/// Whether a program says that it lacks space: the kernel's words, and those that the engines put in their place.
+pub fn says_disk_full(text: &str) -> bool {
+    [
+        "No space left on device",
+        "Disk quota exceeded",
+        "Check free disk space",
+        "Disk full",
+        "Disk is full",
+        "errno: 28",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
 }
 
 /// Replaces a private file so that the new content survives power loss.
@@ -41,17 +66,24 @@ pub fn write_durably(path: &Path, content: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// Replaces a file that can be made again, with this mode.
+/// Replaces a file that can be made again, with this mode, for this owner. The directory may belong to the owner: links
+/// in it are not followed.
 ///
 /// # Errors
 /// `DISK_FULL`, `INTERNAL`.
-pub fn write_derived(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+pub fn write_derived(path: &Path, content: &[u8], mode: u32, owner: Owner<'_>) -> Result<(), Error> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = Path::new(&temporary);
     let write = || {
         ignore_missing(fs::remove_file(temporary))?;
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?.write_all(content)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
+        if let Owner::Database(accounts) = owner
+            && accounts.agent != accounts.database
+        {
+            fchown(&file, Some(accounts.database.uid), Some(accounts.database.gid))?;
+        }
+        file.write_all(content)?;
         fs::rename(temporary, path)
     };
     write().map_err(|error| failed("write", path, error))
@@ -166,7 +198,9 @@ pub fn tail(path: &Path, from: u64, lines: usize) -> String {
     let read = || -> io::Result<String> {
         let mut file = fs::File::open(path)?;
         let end = file.metadata()?.len();
-        file.seek(SeekFrom::Start(from.max(end.saturating_sub(MOST)).min(end)))?;
+        // A log that was put aside meanwhile is read from its start.
+        let from = if from > end { 0 } else { from };
+        file.seek(SeekFrom::Start(from.max(end.saturating_sub(MOST))))?;
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -198,7 +232,7 @@ mod tests {
         fs::write(&path, "old\none\n\ntwo\nthree\n").expect("write");
         assert_eq!(tail(&path, 4, 2), "two | three");
         assert_eq!(tail(&path, 4, 9), "one | two | three");
-        assert_eq!(tail(&path, 99, 9), "");
+        assert_eq!(tail(&path, 99, 1), "three");
     }
 
     #[test]
@@ -212,8 +246,8 @@ mod tests {
     fn a_derived_file_is_replaced_with_its_mode() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("conf");
-        write_derived(&path, b"one", 0o644).expect("first");
-        write_derived(&path, b"two", 0o600).expect("second");
+        write_derived(&path, b"one", 0o644, Owner::Agent).expect("first");
+        write_derived(&path, b"two", 0o600, Owner::Agent).expect("second");
         assert_eq!(fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
         assert_eq!(read_text(&path).expect("read").as_deref(), Some("two"));
         assert_eq!(names_in(dir.path()).expect("list"), ["conf"]);

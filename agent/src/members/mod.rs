@@ -8,8 +8,23 @@
 
 mod certificate;
 mod config;
+mod converge;
 mod facade;
+mod goal;
+mod installed;
+mod layout;
+mod news;
+mod objects;
+mod observe;
+mod process;
+mod remove;
+mod running;
+mod settle;
+mod slot;
+mod supervise;
+mod warm;
 
 pub use certificate::{IssuedCertificate, MemberCertificates};
 pub use config::{MembersConfig, WarmPool};
-pub use facade::{Disposal, InstalledEngine, Members};
+pub use facade::{Disposal, Members};
+pub use installed::InstalledEngine;

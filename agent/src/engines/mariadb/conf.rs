@@ -85,7 +85,7 @@ pub(super) fn render(server: &Server, parameters: &BTreeMap<String, String>) -> 
 pub(super) async fn check(server: &Server, rendered: &Rendered, cancel: &CancellationToken) -> Result<(), Error> {
     let candidate = server.site.conf.join("windlass.cnf.check");
     let text = rendered.files.first().map(|file| file.text.as_str()).unwrap_or_default();
-    files::write_derived(&candidate, text.as_bytes(), 0o644)?;
+    files::write_derived(&candidate, text.as_bytes(), 0o644, files::Owner::Agent)?;
     let mut defaults = OsString::from("--defaults-file=");
     defaults.push(&candidate);
     let helper = Helper {

@@ -20,8 +20,6 @@ pub(super) const IDENTITY: &str = "windlass_identity";
 
 pub(super) async fn initialise(server: &Server, priority: Priority, cancel: &CancellationToken) -> Result<(), Error> {
     let (site, accounts) = (&server.site, &server.accounts);
-    files::make_directory(&site.data, 0o700)?;
-    accounts.give(&site.data)?;
     let option = |name: &str, value: &std::ffi::OsStr| {
         let mut option = OsString::from(format!("--{name}="));
         option.push(value);
@@ -47,14 +45,14 @@ pub(super) async fn initialise(server: &Server, priority: Priority, cancel: &Can
     let finished = helper.run(cancel).await?;
     if !finished.success {
         let said = finished.last_lines();
-        if ["No space left on device", "Disk full", "errno: 28", "error 28"].iter().any(|sign| said.contains(sign)) {
+        if files::says_disk_full(&said) {
             return Err(files::disk_full(format!("no space left while initialising a data directory: {said}")));
         }
         return Err(Error::new(ErrorKind::Internal, Reason::InitFailed, format!("mariadb-install-db failed: {said}")));
     }
     let identity = site.data.join(IDENTITY);
-    files::write_derived(&identity, Uuid::new_v4().to_string().as_bytes(), 0o640)?;
-    accounts.give(&identity)
+    let owner = files::Owner::Database(accounts);
+    files::write_derived(&identity, Uuid::new_v4().to_string().as_bytes(), 0o640, owner)
 }
 
 /// The upgrade marker holds the version that last made or upgraded the system tables.

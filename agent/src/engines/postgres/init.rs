@@ -44,7 +44,7 @@ pub(super) async fn initialise(server: &Server, priority: Priority, cancel: &Can
         return Ok(());
     }
     let said = finished.last_lines();
-    if said.contains("No space left on device") || said.contains("Disk quota exceeded") {
+    if files::says_disk_full(&said) {
         return Err(files::disk_full(format!("no space left while initialising a data directory: {said}")));
     }
     Err(Error::new(ErrorKind::Internal, Reason::InitFailed, format!("initdb failed: {said}")))
