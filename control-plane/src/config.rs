@@ -9,7 +9,8 @@ use std::{
 };
 
 use jiff::SignedDuration;
-use serde::Deserialize;
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
 use windlass_core::{Error, error::FieldViolation};
 use windlass_kit::{config, telemetry::TelemetryConfig};
 
@@ -65,8 +66,9 @@ pub struct Overrides {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetadataConfig {
-    /// `postgres://…` of a PostgreSQL 15 or newer; absent runs a private one on this machine.
-    pub url: Option<String>,
+    /// `postgres://…` of a PostgreSQL 15 or newer; absent runs a private one on this machine. May hold a password.
+    #[serde(deserialize_with = "secret")]
+    pub url: Option<SecretString>,
     /// Embedded only: directories to look for `postgres` and `initdb` in, beside the usual places.
     pub search_dirs: Vec<PathBuf>,
     /// Embedded only: system user that runs the database when the control plane is root.
@@ -193,7 +195,7 @@ impl Config {
             config.advertise.clone_from(&overrides.advertise);
         }
         if let Some(url) = &overrides.metadata_url {
-            config.metadata.url = Some(url.clone());
+            config.metadata.url = Some(url.clone().into());
         }
         config.check()?;
         Ok(config)
@@ -273,6 +275,10 @@ impl Config {
         }
         if wrong.is_empty() { Ok(()) } else { Err(Error::violations(wrong)) }
     }
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(|text| text.map(SecretString::from))
 }
 
 fn violation(field: &str, description: String) -> FieldViolation {

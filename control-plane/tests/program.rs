@@ -243,6 +243,25 @@ async fn a_failed_start_says_why_and_leaves_nothing_running() {
     assert_eq!(node.metadata().running(), None);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_database_that_is_away_is_waited_for_and_its_password_shown_nowhere() {
+    let mut node = Node::new();
+    node.write_config("listen = \"127.0.0.1:0\"\n[metadata]\nurl = \"postgres://me:hunter2@127.0.0.1:1/x\"\n");
+    node.logs = 1;
+    let log = File::create(node.log()).expect("log");
+    node.child = Some(node.command(&["run"]).stderr(log).stdout(Stdio::null()).spawn().expect("spawn"));
+    let path = node.log();
+    wait("a word on the absent database", || log_line(&path, "the metadata database cannot be reached yet")).await;
+    assert!(node.child.as_mut().expect("runs").try_wait().expect("wait").is_none(), "it gave up");
+    node.signal(Signal::SIGTERM);
+    let text = fs::read_to_string(&path).expect("log");
+    assert!(text.contains("stopped while waiting for the metadata database"), "{text}");
+    let shown = node.run(&["check-config"]);
+    for text in [text, String::from_utf8_lossy(&shown.stdout).into_owned()] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
 #[test]
 fn a_wrong_configuration_is_refused_with_line_and_remedy() {
     let node = Node::new();

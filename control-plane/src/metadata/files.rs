@@ -28,6 +28,7 @@ max_parallel_workers_per_gather = 0
 max_parallel_maintenance_workers = 0
 autovacuum_max_workers = 1
 max_wal_senders = 2
+max_logical_replication_workers = 0
 max_wal_size = 256MB
 min_wal_size = 32MB
 wal_compression = on

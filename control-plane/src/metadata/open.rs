@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_core::{Error, ErrorKind, Reason};
@@ -29,19 +30,16 @@ pub struct Metadata {
 /// `OPERATION_CANCELLED` when `stop` was cancelled while waiting; `UNAVAILABLE` for a server that is too old or a
 /// private one that does not start; `INTERNAL` when the schema cannot be brought up.
 pub async fn open(config: &Config, stop: &CancellationToken) -> Result<Metadata, Error> {
-    let embedded = match &config.metadata.url {
-        Some(_) => None,
-        None => Some(Embedded::locate(config)?),
-    };
-    let url = match (&embedded, &config.metadata.url) {
-        (Some(server), _) => {
+    let (embedded, url) = match &config.metadata.url {
+        Some(url) => (None, url.clone()),
+        None => {
+            let server = Embedded::locate(config)?;
             server.start().await?;
-            server.url()
+            let url = server.url().into();
+            (Some(server), url)
         }
-        (None, Some(url)) => url.clone(),
-        (None, None) => return Err(Error::internal("neither an embedded nor an external metadata database")),
     };
-    let db = reach(&url, config.connections(), stop).await?;
+    let db = reach(url.expose_secret(), config.connections(), stop).await?;
     let major = db.server_major().await?;
     if major < OLDEST_MAJOR {
         return Err(Error::precondition(
@@ -56,8 +54,13 @@ pub async fn open(config: &Config, stop: &CancellationToken) -> Result<Metadata,
 
 /// Connects, waiting for as long as the server is away.
 async fn reach(url: &str, connections: u32, stop: &CancellationToken) -> Result<Db, Error> {
+    let stopped = || {
+        let text = "stopped while waiting for the metadata database";
+        Error::new(ErrorKind::Cancelled, Reason::OperationCancelled, text)
+    };
     loop {
-        let error = match Db::connect(url, connections).await {
+        let connected = stop.run_until_cancelled(Db::connect(url, connections)).await.ok_or_else(stopped)?;
+        let error = match connected {
             Ok(db) => return Ok(db),
             Err(error) if error.kind == ErrorKind::Unavailable => error,
             Err(error) => {
@@ -66,11 +69,6 @@ async fn reach(url: &str, connections: u32, stop: &CancellationToken) -> Result<
             }
         };
         warn!(error = error.chain(), "the metadata database cannot be reached yet");
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            () = stop.cancelled() => {
-                return Err(Error::new(ErrorKind::Cancelled, Reason::OperationCancelled, "stopped while waiting for the metadata database").with_source(error));
-            }
-        }
+        stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.ok_or_else(stopped)?;
     }
 }

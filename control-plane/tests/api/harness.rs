@@ -80,7 +80,7 @@ impl Fixture {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             ..Config::default()
         };
-        config.metadata.url = Some(test_db.url().to_owned());
+        config.metadata.url = Some(test_db.url().into());
         change(&mut config);
         let plane = Plane::start(config, Failpoints::none()).await.expect("start");
         let channel = connect(&plane).await;
