@@ -240,16 +240,22 @@ pub async fn hosts_move_tx(tx: &mut PgConnection, hosts: &[HostId], state: HostS
     .db()
 }
 
-/// The instances that have a member on one of these hosts.
+/// The instances that have a member on one of these hosts, locked: whoever changes a host and then its instances locks
+/// these first, as everybody does.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn instances_on_hosts_tx(tx: &mut PgConnection, hosts: &[HostId]) -> Result<Vec<InstanceId>, Error> {
     let ids: Vec<Uuid> = hosts.iter().map(|host| host.0).collect();
-    sqlx::query_scalar!(r#"select distinct instance_id as "id: InstanceId" from member where host_id = any($1)"#, &ids)
-        .fetch_all(tx)
-        .await
-        .db()
+    sqlx::query_scalar!(
+        r#"select id as "id: InstanceId" from instance
+            where id in (select instance_id from member where host_id = any($1))
+            order by id for no key update"#,
+        &ids
+    )
+    .fetch_all(tx)
+    .await
+    .db()
 }
 
 /// Claims the happenings of a session up to `last` for storing. Gives the last one stored before; None when the

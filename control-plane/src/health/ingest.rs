@@ -30,8 +30,8 @@ impl Health {
     /// `NOT_FOUND` when the host is gone; those of the database.
     pub async fn hello(&self, host: HostId, hello: &AgentHello) -> Result<(), Error> {
         let mut tx = self.shared.db.begin().await?;
-        host_hello_tx(&mut tx, host, hello).await?;
         self.online_tx(&mut tx, host).await?;
+        host_hello_tx(&mut tx, host, hello).await?;
         tx.commit().await?;
         self.learn(host).await?;
         let mut table = self.table();
@@ -105,6 +105,7 @@ impl Health {
     }
 
     async fn online_tx(&self, tx: &mut Tx, host: HostId) -> Result<(), Error> {
+        let instances = instances_on_hosts_tx(tx, &[host]).await?;
         for life in hosts_move_tx(tx, &[host], HostState::Online).await? {
             let event = NewEvent {
                 actor: life.name.clone(),
@@ -112,7 +113,6 @@ impl Health {
                 ..NewEvent::info("host.online", format!("hosts/{}", life.name), format!("host {} is online", life.name))
             };
             event_add_tx(tx, event).await?;
-            let instances = instances_on_hosts_tx(tx, &[host]).await?;
             observe::refresh_tx(tx, &instances).await?;
         }
         Ok(())

@@ -83,6 +83,7 @@ impl Health {
             }
             Silence::Gone(hosts) => {
                 let mut tx = self.shared.db.guarded(&guard).await?;
+                let instances = instances_on_hosts_tx(&mut tx, &hosts).await?;
                 for life in hosts_move_tx(&mut tx, &hosts, HostState::Offline).await? {
                     let message = format!("host {} has not been heard for too long; its databases go on", life.name);
                     let event = NewEvent {
@@ -91,7 +92,6 @@ impl Health {
                     };
                     event_add_tx(&mut tx, event).await?;
                 }
-                let instances = instances_on_hosts_tx(&mut tx, &hosts).await?;
                 observe::refresh_tx(&mut tx, &instances).await?;
                 tx.commit().await?;
                 self.note_offline(&hosts);

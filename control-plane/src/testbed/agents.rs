@@ -58,6 +58,12 @@ impl Agents {
         self.faults.push_back((kind, failure));
     }
 
+    /// No fault is planned and no port is taken.
+    pub(crate) fn be_well(&mut self) {
+        self.faults.clear();
+        self.taken_ports.clear();
+    }
+
     /// Members whose data is in use or was put aside.
     pub(crate) fn count(&self) -> usize {
         self.members.len()

@@ -7,3 +7,4 @@ mod delete;
 mod objects;
 mod power;
 mod reading;
+mod soak;
