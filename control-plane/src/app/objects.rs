@@ -203,7 +203,11 @@ fn check(engine: &Descriptor, objects: &[ObjectRow], ask: &CreateObject) -> Resu
     };
     let there =
         |kind: ObjectKind, name: &str| objects.iter().any(|object| object.key.kind == kind && object.key.name == name);
-    if let Err(error) = SqlName::parse("object_id", &ask.name) {
+    let name = match ask.kind {
+        ObjectKind::Extension => SqlName::parse_extension("object_id", &ask.name),
+        ObjectKind::Database | ObjectKind::User => SqlName::parse("object_id", &ask.name),
+    };
+    if let Err(error) = name {
         for violation in error.violations {
             fault("object_id", violation.description);
         }

@@ -78,6 +78,21 @@ impl SqlName {
     /// # Errors
     /// `INVALID_FIELD` naming `field` and the rule that is broken, also for names that belong to the engines.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        let name = Self::parse_extension(field, text)?;
+        if text.starts_with("pg_") || text.starts_with("windlass_") || RESERVED_SQL.contains(&text) {
+            return Err(Error::invalid(
+                field,
+                format!("{text:?} is reserved; choose a name that is not the engine's own"),
+            ));
+        }
+        Ok(name)
+    }
+
+    /// Parses the name of an extension, which its maker chose: only its form is checked.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` naming `field` and the rule that is broken.
+    pub fn parse_extension(field: &str, text: &str) -> Result<Self, Error> {
         let ok_first = |c: char| c.is_ascii_lowercase() || c == '_';
         let ok = |c: char| ok_first(c) || c.is_ascii_digit() || c == '-';
         if text.is_empty() || text.len() > SQL_NAME_MAX || !text.starts_with(ok_first) || !text.chars().all(ok) {
@@ -86,12 +101,6 @@ impl SqlName {
                 format!(
                     "{text:?} is not a name; use 1 to {SQL_NAME_MAX} of a-z, 0-9, _ and -, starting with a letter or _"
                 ),
-            ));
-        }
-        if text.starts_with("pg_") || text.starts_with("windlass_") || RESERVED_SQL.contains(&text) {
-            return Err(Error::invalid(
-                field,
-                format!("{text:?} is reserved; choose a name that is not the engine's own"),
             ));
         }
         Ok(Self(text.to_owned()))
@@ -177,6 +186,8 @@ mod tests {
             SqlName::parse("user", bad).expect_err(bad);
         }
         SqlName::parse("user", "app_rw").expect("ordinary name");
+        SqlName::parse_extension("extension", "pg_trgm").expect("its maker chose it");
+        SqlName::parse_extension("extension", "a;b").expect_err("not a name");
     }
 
     #[test]
