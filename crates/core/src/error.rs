@@ -235,7 +235,7 @@ impl Error {
         Self::new(
             ErrorKind::InvalidArgument,
             Reason::InvalidField,
-            format!("{given:?} is not a {what}; known: {}{nearest}", known.join(", ")),
+            format!("{given:?} is no {}; known: {}{nearest}", what.to_lowercase(), known.join(", ")),
         )
     }
 
