@@ -202,5 +202,13 @@ fn key(facts: &pb::MemberFacts) -> MemberKey {
 }
 
 fn load(facts: &pb::HostFacts) -> Value {
-    serde_json::to_value(facts).unwrap_or(Value::Null)
+    // By hand: the wire's own JSON has large numbers as text, which the database's readers do not take.
+    serde_json::json!({
+        "cpu_percent": facts.cpu_percent,
+        "memory_used_bytes": facts.memory_used_bytes,
+        "disk_free_bytes": facts.disk_free_bytes,
+        "psi_cpu": facts.psi_cpu,
+        "psi_memory": facts.psi_memory,
+        "psi_io": facts.psi_io,
+    })
 }
