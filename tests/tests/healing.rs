@@ -45,7 +45,7 @@ async fn killed(stack: &Stack, name: &str, id: &str, engine: Engine) -> Result<(
     Ok(())
 }
 
-/// Whatever file holds our settings: changed by hand, then deleted.
+/// Each file of settings: changed by hand, then deleted.
 async fn tampered(stack: &Stack, name: &str, id: &str, engine: Engine) -> Result<()> {
     let instance = stack.api.instance_until(name, "runs", LIMIT, running).await?;
     let host = stack.hosts.iter().find(|host| format!("hosts/{}", host.name) == instance.members[0].host);
@@ -55,7 +55,8 @@ async fn tampered(stack: &Stack, name: &str, id: &str, engine: Engine) -> Result
         .map(|entry| entry.path())
         .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(engine.as_str())))
         .with_context(|| format!("a member of {engine} below {}", members.display()))?;
-    let files: Vec<_> = std::fs::read_dir(folder.join("conf"))?.flatten().map(|entry| entry.path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder.join("conf"))?.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "conf" || extension == "cnf"));
     ensure!(!files.is_empty(), "{id} has configuration files of ours");
     for file in files {
         let right = std::fs::read_to_string(&file)?;

@@ -118,7 +118,7 @@ fn table() -> Vec<Bad> {
         bad(
             "no host fits",
             |_, i| i.placement = Some(Placement { region: "nowhere".to_owned(), ..Default::default() }),
-            Code::FailedPrecondition,
+            Code::ResourceExhausted,
             "NO_HOST_FITS",
             &["host-1", "nowhere"],
         ),
