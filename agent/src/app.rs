@@ -90,6 +90,7 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
             keep_connected(&link, &dialer, &config.endpoints, Some(&identity), &pace, &stop).await;
         }
         executor.stop(LAST_COMMANDS).await;
+        executor.settle().await;
         Ok(())
     });
     shutdown.finish(SHUTDOWN).await

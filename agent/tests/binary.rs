@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plane::{BOUND, Plane, command};
+use plane::{BOUND, Plane, command, succeeded};
 use program::{Agent, Home};
 use windlass_core::id::MemberId;
 use windlass_proto::agent::v1::{self as pb, command::Body};
@@ -41,7 +41,7 @@ async fn it_enrols_obeys_tells_its_status_and_ends_in_order() {
     assert_eq!((hello.address.as_str(), hello.port_low, hello.port_high), ("127.0.0.1", 20_000, 29_999));
     let order = purge();
     plane.queue(order.clone());
-    assert!(plane.result(&order.uid).await.outcome.is_some());
+    succeeded(&plane.result(&order.uid).await);
     let connected = format!("connected to {}", plane.endpoint);
     let begun = Instant::now();
     while !text(&home.run(&["status"]).stdout).contains(&connected) {

@@ -147,6 +147,11 @@ impl Executor {
         self.0.lanes.wait().await;
     }
 
+    /// Writes down which results are acknowledged, so that the next start does not report them again.
+    pub async fn settle(&self) {
+        self.0.journal.flush().await;
+    }
+
     async fn accept(&self, command: &pb::Command) -> Result<Acceptance, Error> {
         self.0.failpoints.hit("journal.before_accept").await?;
         let acceptance = self.0.journal.accept(command).await?;

@@ -109,6 +109,14 @@ impl Journal {
         }
     }
 
+    /// Writes what waits for the next record.
+    pub async fn flush(&self) {
+        let (memory, log) = (Arc::clone(&self.memory), Arc::clone(&self.log).lock_owned().await);
+        if let Err(error) = tokio::task::spawn_blocking(move || flush(&memory, log)).await {
+            tracing::error!(%error, "the journal's writer failed");
+        }
+    }
+
     /// Accepted commands without a result, oldest first: after a start, what is to be carried out again. With each goes
     /// how often the journal was opened with it unfinished.
     pub fn unfinished(&self) -> Vec<(pb::Command, u32)> {

@@ -149,6 +149,7 @@ impl SimAgent {
             // A panic of the agent is the test's to see in its log; there is nothing to clean up after it.
             let _ = life.task.await;
             life.executor.stop(Duration::ZERO).await;
+            life.executor.settle().await;
         }
     }
 

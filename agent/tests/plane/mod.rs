@@ -38,7 +38,7 @@ use windlass_proto::agent::v1::{
 };
 
 /// How long anything may take in these tests.
-pub(crate) const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// A control plane that listens.
 pub(crate) struct Plane {
