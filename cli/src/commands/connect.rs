@@ -1,11 +1,16 @@
 //! `windlass connect`
 
-use std::ffi::OsString;
+use std::{collections::BTreeMap, ffi::OsString};
 
 use clap::Args;
+use windlass_core::{ErrorKind, Reason};
 use windlass_proto::api::v1 as pb;
 
-use crate::{connect, context::Context, failure::Failure};
+use crate::{
+    connect,
+    context::Context,
+    failure::{Failure, Refusal},
+};
 
 #[derive(Args)]
 pub(crate) struct ConnectCommand {
@@ -45,7 +50,24 @@ impl Who {
 impl ConnectCommand {
     pub(super) async fn run(self, cx: &Context) -> Result<(), Failure> {
         let connection = self.who.connection(cx, &self.name).await?;
+        at_work(&connection, &self.name)?;
         let client = connect::native_client(&connection)?;
         Err(connect::exec(client, &connection, &self.arguments))
     }
+}
+
+/// Refuses an instance that is at rest: the client could only say that nobody answers.
+fn at_work(connection: &pb::Connection, name: &str) -> Result<(), Failure> {
+    let state = connection.state();
+    if !matches!(state, pb::instance::State::Stopped | pb::instance::State::Suspended) {
+        return Ok(());
+    }
+    let state = state.as_str_name();
+    Err(Failure::Refused(Box::new(Refusal {
+        kind: ErrorKind::FailedPrecondition,
+        reason: Reason::StateForbids.to_string(),
+        message: format!("instance {name} is {state}; start it with: windlass instance start {name}"),
+        violations: Vec::new(),
+        metadata: BTreeMap::from([("state".to_owned(), state.to_owned())]),
+    })))
 }

@@ -22,6 +22,7 @@ async fn with_connection(engine: &'static str, client: &'static str, scheme: &'s
             ca_pem: CA.to_owned(),
             uri: format!("{scheme}://app@10.0.0.7:5501/app"),
             client: client.to_owned(),
+            state: pb::instance::State::Running.into(),
         })
     });
     bench
@@ -116,4 +117,16 @@ async fn connection_strings_have_the_password_only_when_asked() {
     let echoed = std::process::Command::new("sh").arg("-c").arg(shell).output().expect("sh");
     assert_eq!(String::from_utf8_lossy(&echoed.stdout), PASSWORD, "a shell reads back the very password");
     assert!(env.stdout.contains(&format!("export PGSSLROOTCERT={ca_text}")), "{}", env.stdout);
+}
+
+#[tokio::test]
+async fn an_instance_at_rest_is_not_dialled() {
+    let bench = Bench::new().await;
+    bench.fake.on("get_connection", move |_: &pb::GetConnectionRequest| {
+        let state = pb::instance::State::Stopped.into();
+        Ok(pb::Connection { client: "psql".to_owned(), state, ..Default::default() })
+    });
+    let run = connect(&bench, "psql", "echo dialled", &[]).await;
+    assert_eq!((run.code, run.stdout.as_str()), (5, ""), "{}", run.stderr);
+    assert!(run.stderr.contains("windlass instance start pg-1"), "{}", run.stderr);
 }

@@ -213,6 +213,7 @@ pub(in crate::api) fn connection(given: &Connection, ca_pem: &str) -> pb::Connec
         ca_pem: ca_pem.to_owned(),
         uri: given.uri.clone(),
         client: given.engine.descriptor().client.to_owned(),
+        state: state(given.lifecycle).into(),
     }
 }
 

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use windlass_core::{
     Error, Reason,
     engine::Engine,
+    instance::Lifecycle,
     member::MemberRole,
     object::{ObjectKind, ObjectState},
     role::Permission,
@@ -37,6 +38,8 @@ pub struct Connection {
     pub database: String,
     /// URI without the password.
     pub uri: String,
+    /// Where the instance stands; nothing answers while it is at rest.
+    pub lifecycle: Lifecycle,
 }
 
 /// Gives the credentials of `user` (empty: the administrator) for `database` (empty: the user's first, or the default).
@@ -91,7 +94,16 @@ pub async fn connection(
 
     let uri_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let uri = format!("{}://{wanted}@{uri_host}:{port}/{database}", engine.uri_scheme);
-    Ok(Connection { engine: row.spec.engine, host, port, user: wanted.to_owned(), password, database, uri })
+    Ok(Connection {
+        engine: row.spec.engine,
+        host,
+        port,
+        user: wanted.to_owned(),
+        password,
+        database,
+        uri,
+        lifecycle: row.lifecycle,
+    })
 }
 
 fn named<'a>(objects: &'a [ObjectRow], kind: ObjectKind, name: &str) -> Option<&'a ObjectRow> {

@@ -99,11 +99,16 @@ fn may_set(engine: Engine, parameter: &Parameter) -> bool {
     engine.check_not_managed(&parameter.name).is_ok()
 }
 
+/// Bounds from here on stand for none.
+const UNLIMITED: f64 = 1e300;
+
 fn domain(domain: &Domain) -> String {
     let unit = |unit: &str| if unit.is_empty() { String::new() } else { format!(" ({unit})") };
     match domain {
         Domain::Bool => "on or off".to_owned(),
         Domain::Integer { min, max, unit: u } => format!("{min} to {max}{}", unit(u)),
+        // The engines say "no limit" by the ends of the double range.
+        Domain::Real { min, max, unit: u } if *max >= UNLIMITED => format!("{min} or more{}", unit(u)),
         Domain::Real { min, max, unit: u } => format!("{min} to {max}{}", unit(u)),
         Domain::Enum { values } => values.join(", "),
         Domain::Set { values } => format!("any of {}", values.join(", ")),
@@ -121,5 +126,6 @@ mod tests {
         assert_eq!(domain(&integer), "16 to 1073741823 (8kB)");
         assert_eq!(domain(&Domain::Enum { values: vec!["a".into(), "b".into()] }), "a, b");
         assert_eq!(domain(&Domain::Real { min: 0.0, max: 1.0, unit: String::new() }), "0 to 1");
+        assert_eq!(domain(&Domain::Real { min: 0.0, max: f64::MAX, unit: String::new() }), "0 or more");
     }
 }
