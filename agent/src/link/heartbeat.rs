@@ -23,13 +23,17 @@ const GATHER: Duration = Duration::from_millis(100);
 pub(super) async fn run(talk: &Conversation<'_>, mut told: Engines) -> Result<Infallible, Error> {
     let (link, mut client) = (talk.link, talk.client.clone());
     let mut changed = link.target().changed();
+    changed.mark_changed();
     loop {
-        changed.mark_unchanged();
-        let engines = hello::engines(link);
-        if engines != told {
-            let cadence = hello::hello(link, &mut client).await?;
-            talk.obey(Some(cadence));
-            told = engines;
+        // Engines carry their catalogues: they are looked at only when something changed.
+        if changed.has_changed().unwrap_or(false) {
+            changed.mark_unchanged();
+            let engines = hello::engines(link);
+            if engines != told {
+                let cadence = hello::hello(link, &mut client).await?;
+                talk.obey(Some(cadence));
+                told = engines;
+            }
         }
         let request = pb::HeartbeatRequest {
             session_id: link.session_id().to_owned(),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
+    ffi::OsString,
     fs::{File, Permissions, set_permissions},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
@@ -25,6 +26,11 @@ pub(crate) struct Home {
 /// A child that does not outlive the test.
 pub(crate) struct Agent(pub(crate) Child);
 
+/// The program under test; `WINDLASS_TEST_AGENT` names another build of it, for example an optimised one.
+pub(crate) fn agent_program() -> OsString {
+    std::env::var_os("WINDLASS_TEST_AGENT").unwrap_or_else(|| env!("CARGO_BIN_EXE_windlass-agent").into())
+}
+
 impl Home {
     pub(crate) fn new(plane: &Plane, more: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("wl-").tempdir_in("/tmp").expect("directory");
@@ -44,7 +50,7 @@ impl Home {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass-agent"));
+        let mut command = Command::new(agent_program());
         command.arg("--config").arg(&self.config).args(arguments).env_remove(failpoint::ENV);
         command
     }
