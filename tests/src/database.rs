@@ -1,5 +1,6 @@
 //! Databases as processes and as their users see them.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ pub fn end_below(directory: &Path) {
         if alive.is_empty() || begin.elapsed() > Duration::from_secs(20) {
             return;
         }
-        for server in alive {
+        for server in alive.into_iter().filter(|server| ours(server.pid, directory)) {
             // SIGQUIT lets a postmaster end its children; whatever stays gets SIGKILL.
             let signal = if begin.elapsed() < Duration::from_secs(3) { Signal::SIGQUIT } else { Signal::SIGKILL };
             if start_time(server.pid) == Some(server.started) {
@@ -59,6 +60,14 @@ pub fn end_below(directory: &Path) {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Whether a process that names a test's directory was started by the test: a database works in its directory, or runs as
+/// another user than the test. Somebody who reads the test's logs does neither.
+fn ours(pid: i32, directory: &Path) -> bool {
+    let at_home = std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
+    let owner = std::fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
+    at_home || owner.is_ok_and(|uid| uid != nix::unistd::geteuid().as_raw())
 }
 
 /// A native client ready to run one query without decoration.

@@ -53,6 +53,6 @@ fn remove_data(directory: &Path) {
 
 /// A directory that every user may enter.
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
-    std::fs::create_dir(path).with_context(|| format!("cannot make {}", path.display()))?;
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
     Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
 }

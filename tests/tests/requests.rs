@@ -140,7 +140,7 @@ fn table() -> Vec<Bad> {
             "parameter that Windlass sets",
             |_, i| drop(i.parameters.insert("port".to_owned(), "1".to_owned())),
             Code::InvalidArgument,
-            "INVALID_FIELD",
+            "PARAMETER_INVALID",
             &["port"],
         ),
         bad("unknown project", |r, _| r.parent = "projects/none".to_owned(), Code::NotFound, "NOT_FOUND", &["none"]),

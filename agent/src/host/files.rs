@@ -46,6 +46,7 @@ pub fn says_disk_full(text: &str) -> bool {
         "Disk full",
         "Disk is full",
         "errno: 28",
+        "failed with error 28",
     ]
     .iter()
     .any(|sign| text.contains(sign))
