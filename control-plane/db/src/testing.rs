@@ -82,6 +82,14 @@ impl TestDb {
         self.db.pool().execute(AssertSqlSafe(statement.to_owned())).await.expect(statement);
     }
 
+    /// Runs a statement in a transaction that the test may roll back.
+    ///
+    /// # Panics
+    /// When the statement is wrong.
+    pub async fn execute_tx(&self, tx: &mut PgConnection, statement: &str) {
+        tx.execute(AssertSqlSafe(statement.to_owned())).await.expect(statement);
+    }
+
     /// URL of the database, for a second pool or another program.
     pub fn url(&self) -> &str {
         &self.url

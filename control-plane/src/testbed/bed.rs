@@ -11,7 +11,13 @@ use windlass_core::{
     operation::OperationState,
     role::{Role, Scope},
 };
-use windlass_db::{Db, Guard, Tx, agents::hosts_move_tx, operations::OperationRow, testing::TestDb};
+use windlass_db::{
+    Db, Guard, Tx,
+    agents::hosts_move_tx,
+    consistency::{Violation, consistency_check_tx},
+    operations::OperationRow,
+    testing::TestDb,
+};
 use windlass_kit::failpoint::Failpoints;
 
 use super::{Agents, add_host, add_project, catalogue, fleet::ROOM};
@@ -145,6 +151,15 @@ impl Bed {
     /// The metadata agrees with itself.
     pub(crate) async fn check(&self) {
         assert_eq!(self.cx.db.consistency_check().await.expect("check"), []);
+    }
+
+    /// What the metadata's check finds after a statement that breaks it; the statement is undone.
+    pub(crate) async fn broken_by(&self, statement: &str) -> Vec<Violation> {
+        let mut tx = self.tx().await;
+        self.test.execute_tx(&mut tx, statement).await;
+        let found = consistency_check_tx(&mut tx).await.expect("check");
+        tx.rollback().await.expect("rollback");
+        found
     }
 
     /// One look of the reconciler.

@@ -2,6 +2,7 @@
 
 mod change;
 mod concurrency;
+mod consistency;
 mod create;
 mod delete;
 mod objects;
