@@ -33,8 +33,6 @@ use super::{
     unit::{Limits, Process, ProcessHost, UnitSpec, UnitStatus},
 };
 
-/// A log is put aside at a start when it is larger, in bytes. One old log is kept.
-const LOG_MAX: u64 = 16 << 20;
 /// The kernel's out-of-memory killer takes other processes first. The engines reset it for their children.
 const OOM_SCORE_ADJUST: &str = "-900";
 
@@ -117,7 +115,6 @@ impl DirectHost {
     }
 
     fn spawn(&self, unit: &UnitSpec) -> Result<tokio::process::Child, Error> {
-        rotate(&unit.log)?;
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -272,13 +269,4 @@ fn describe(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("it was ended by signal {signal}"),
         (None, None) => "it ended".to_owned(),
     }
-}
-
-fn rotate(log: &Path) -> Result<(), Error> {
-    if files::length(log) <= LOG_MAX {
-        return Ok(());
-    }
-    let mut old = log.as_os_str().to_owned();
-    old.push(".1");
-    fs::rename(log, &old).map_err(|error| files::failed("rotate", log, error))
 }

@@ -8,7 +8,7 @@ use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use windlass_core::{Error, ErrorKind, Reason, size::format_bytes};
@@ -46,7 +46,7 @@ pub fn says_disk_full(text: &str) -> bool {
         "Disk full",
         "Disk is full",
         "errno: 28",
-        "failed with error 28",
+        "error 28",
     ]
     .iter()
     .any(|sign| text.contains(sign))
@@ -119,6 +119,30 @@ pub fn move_durably(from: &Path, to: &Path) -> Result<(), Error> {
 /// `INTERNAL` naming the path.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
     ignore_missing(fs::remove_dir_all(path)).map_err(|error| failed("remove", path, error))
+}
+
+/// Removes a tree without holding up other tasks: a data directory may have very many files.
+///
+/// # Errors
+/// `INTERNAL` naming the path.
+pub async fn remove_large_tree(path: PathBuf) -> Result<(), Error> {
+    let removed = tokio::task::spawn_blocking(move || remove_tree(&path)).await;
+    removed.map_err(|error| Error::internal("a removal broke off").with_source(error))?
+}
+
+/// Puts a log aside when it is larger than `most` bytes, also while its writer has it open for appending. One old log is
+/// kept; what is written between the copy and the cut is lost.
+///
+/// # Errors
+/// `DISK_FULL`, `INTERNAL`.
+pub fn cap_log(log: &Path, most: u64) -> Result<(), Error> {
+    if length(log) <= most {
+        return Ok(());
+    }
+    let mut old = log.as_os_str().to_owned();
+    old.push(".1");
+    let cut = || fs::copy(log, &old).and_then(|_| OpenOptions::new().write(true).open(log)?.set_len(0));
+    cut().map_err(|error| failed("rotate", log, error))
 }
 
 /// Text of a file; None if it does not exist.
@@ -234,6 +258,21 @@ mod tests {
         assert_eq!(tail(&path, 4, 2), "two | three");
         assert_eq!(tail(&path, 4, 9), "one | two | three");
         assert_eq!(tail(&path, 99, 1), "three");
+    }
+
+    #[test]
+    fn a_log_is_capped_while_it_is_written() {
+        let dir = tempfile::tempdir().expect("dir");
+        let log = dir.path().join("log");
+        let mut writer = OpenOptions::new().create(true).append(true).open(&log).expect("open");
+        writer.write_all(b"0123456789").expect("write");
+        cap_log(&log, 10).expect("small enough");
+        assert_eq!(length(&log), 10);
+        writer.write_all(b"x").expect("write");
+        cap_log(&log, 10).expect("cut");
+        writer.write_all(b"new").expect("write");
+        assert_eq!(read_text(&log).expect("read").as_deref(), Some("new"));
+        assert_eq!(names_in(dir.path()).expect("list"), ["log", "log.1"]);
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Members {
             replaces: None,
             admin_done: false,
         };
-        let draft = self.layout.members().join(format!(".new-{}", layout::name(goal.engine, goal.member)));
+        let draft = self.layout.draft(goal.engine, goal.member);
         files::remove_tree(&draft)?;
         files::make_directory(&draft, 0o755)?;
         let written = stored.write(&draft).and_then(|()| files::move_durably(&draft, &root));
@@ -243,7 +243,7 @@ impl Members {
         if goal.source == Source::Retained && server.site.data.exists() && !self.retained(goal).exists() {
             files::move_durably(&server.site.data, &self.retained(goal))?;
         }
-        self.clear(goal.engine, goal.member)?;
+        self.clear(goal.engine, goal.member).await?;
         work.stored = None;
         Ok(())
     }

@@ -143,7 +143,7 @@ impl Members {
                 engine: known.installation.engine,
                 version: known.installation.version,
                 full_version: known.installation.full_version,
-                catalogue: known.catalogue,
+                catalogue: known.catalogue.map(|catalogue| (*catalogue).clone()),
             })
             .collect()
     }
@@ -168,8 +168,8 @@ impl Members {
     async fn load(&self) -> Result<(), Error> {
         for name in files::names_in(&self.layout.members())? {
             let root = self.layout.members().join(&name);
-            if name.starts_with(".new-") {
-                files::remove_tree(&root)?;
+            if layout::is_leftover(&name) {
+                files::remove_large_tree(root).await?;
                 continue;
             }
             let Ok(Some(stored)) = Stored::read(&root) else { continue };
@@ -200,7 +200,7 @@ impl Members {
         let names = files::names_in(&self.layout.members()).unwrap_or_default();
         let unowned = |name: &String| {
             let root = self.layout.members().join(name);
-            root.is_dir() && !name.starts_with(".new-") && !matches!(Stored::read(&root), Ok(Some(_)))
+            root.is_dir() && !layout::is_leftover(name) && !matches!(Stored::read(&root), Ok(Some(_)))
         };
         let found: Vec<String> = names.into_iter().filter(unowned).collect();
         let news = std::mem::replace(&mut *lock(&self.orphans), found.clone()) != found;
@@ -217,8 +217,8 @@ impl Members {
     pub(super) fn server(&self, goal: &Goal) -> Result<(Arc<dyn EngineDriver>, Server), Error> {
         let installation = self.installed.find(goal.engine, &goal.version);
         let (Some(driver), Some(installation)) = (self.registry.get(goal.engine), installation) else {
-            let has: Vec<String> =
-                self.engines().iter().map(|known| format!("{} {}", known.engine, known.version)).collect();
+            let all = self.installed.all().into_iter().map(|known| known.installation);
+            let has: Vec<String> = all.map(|known| format!("{} {}", known.engine, known.version)).collect();
             let message = format!("this host has no {} {}; it has: {}", goal.engine, goal.version, has.join(", "));
             return Err(Error::new(ErrorKind::FailedPrecondition, Reason::EngineUnavailable, message));
         };

@@ -2,7 +2,7 @@
 //!
 //! Owns: `<state>/catalogues`, one file per whole version, so that an engine is asked once in its life.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use windlass_core::{Error, engine::Engine, parameter::Catalogue};
 
@@ -32,7 +32,7 @@ pub struct InstalledEngine {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Known {
     pub(super) installation: Installation,
-    pub(super) catalogue: Option<Catalogue>,
+    pub(super) catalogue: Option<Arc<Catalogue>>,
 }
 
 /// The engine versions of this host.
@@ -76,6 +76,7 @@ impl Members {
         let bytes = serde_json::to_vec(&catalogue)
             .map_err(|error| Error::internal("a catalogue is no JSON").with_source(error))?;
         files::write_derived(&file(&self.layout, installation), &bytes, 0o644, Owner::Agent)?;
+        let catalogue = Arc::new(catalogue);
         let mut all = self.installed.all();
         for known in all.iter_mut().filter(|known| known.installation == *installation) {
             known.catalogue = Some(catalogue.clone());
@@ -97,7 +98,7 @@ async fn find(
     for driver in registry.iter() {
         for installation in driver.discover(directories, account).await {
             let text = files::read_text(&file(layout, &installation)).ok().flatten().unwrap_or_default();
-            found.push(Known { installation, catalogue: serde_json::from_str(&text).ok() });
+            found.push(Known { installation, catalogue: serde_json::from_str(&text).ok().map(Arc::new) });
         }
     }
     found

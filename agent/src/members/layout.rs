@@ -93,6 +93,16 @@ impl Layout {
         self.members().join(name(engine, member))
     }
 
+    /// A member's directory before its goal is in it.
+    pub(super) fn draft(&self, engine: Engine, member: MemberId) -> PathBuf {
+        self.members().join(format!(".new-{}", name(engine, member)))
+    }
+
+    /// A member's directory while it is deleted.
+    pub(super) fn doomed(&self, engine: Engine, member: MemberId) -> PathBuf {
+        self.members().join(format!(".old-{}", name(engine, member)))
+    }
+
     /// Directory of a member's sockets.
     pub(super) fn sockets(&self, name: &str) -> PathBuf {
         self.run.join(name)
@@ -102,6 +112,11 @@ impl Layout {
 /// `<engine>-<short id>`: name of a member's directory and, behind `windlass-`, of its unit.
 pub(super) fn name(engine: Engine, member: MemberId) -> String {
     format!("{engine}-{}", member.short())
+}
+
+/// Whether a name among the members' is a draft or doomed: it belongs to nobody, and a crash left it.
+pub(super) fn is_leftover(name: &str) -> bool {
+    name.starts_with(".new-") || name.starts_with(".old-")
 }
 
 /// Name of the unit of a member.

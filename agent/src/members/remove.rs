@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 use windlass_core::{Error, engine::Engine, id::MemberId};
-use windlass_kit::files::sync_directory;
 use windlass_proto::agent::v1::{self as pb, member_facts};
 
 use super::{
@@ -61,10 +60,10 @@ impl Members {
                     Disposal::Retain | Disposal::Purge => {}
                 }
                 self.failpoints.hit("members.after_data").await?;
-                self.clear(engine, member)?;
+                self.clear(engine, member).await?;
             }
             if disposal == Disposal::Purge {
-                self.delete_retained(engine, member)?;
+                self.delete_retained(engine, member).await?;
             }
         }
         work.stored = None;
@@ -74,7 +73,7 @@ impl Members {
     /// Deletes retained data.
     pub(super) async fn delete(&self, member: MemberId) -> Result<pb::MemberFacts, Error> {
         for engine in Engine::ALL.iter().copied() {
-            self.delete_retained(engine, member)?;
+            self.delete_retained(engine, member).await?;
         }
         let known = self.slot(member).map(|slot| slot.facts());
         Ok(known.unwrap_or_else(|| absent(member)))
@@ -96,12 +95,16 @@ impl Members {
         self.host.forget(&unit).await
     }
 
-    /// Removes everything of a member but data that was put aside.
-    pub(super) fn clear(&self, engine: Engine, member: MemberId) -> Result<(), Error> {
+    /// Removes everything of a member but data that was put aside. Its directory is renamed first, so that a crash in the
+    /// middle leaves no half of a member; the next start of the agent deletes the rest.
+    pub(super) async fn clear(&self, engine: Engine, member: MemberId) -> Result<(), Error> {
         files::remove_tree(&self.layout.sockets(&member.short()))?;
-        files::remove_tree(&self.layout.member(engine, member))?;
-        let members = self.layout.members();
-        sync_directory(&members).map_err(|error| files::failed("sync", &members, error))
+        let (root, doomed) = (self.layout.member(engine, member), self.layout.doomed(engine, member));
+        files::remove_large_tree(doomed.clone()).await?;
+        if root.exists() {
+            files::move_durably(&root, &doomed)?;
+        }
+        files::remove_large_tree(doomed).await
     }
 
     /// A name for retained data that is not taken: an older set of the same member stays too.
@@ -112,11 +115,11 @@ impl Members {
         candidates.map(|name| retained.join(name)).find(|path| !path.exists()).unwrap_or(retained)
     }
 
-    fn delete_retained(&self, engine: Engine, member: MemberId) -> Result<(), Error> {
+    async fn delete_retained(&self, engine: Engine, member: MemberId) -> Result<(), Error> {
         let name = layout::name(engine, member);
         for entry in files::names_in(&self.layout.retained())? {
             if entry == name || entry.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.')) {
-                files::remove_tree(&self.layout.retained().join(entry))?;
+                files::remove_large_tree(self.layout.retained().join(entry)).await?;
             }
         }
         Ok(())

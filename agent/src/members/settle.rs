@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// A server's log is put aside when it is larger, in bytes.
+const LOG_MAX: u64 = 32 << 20;
+
 /// What was found not to be as the goal says.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
@@ -57,6 +60,7 @@ impl Members {
     ) -> Result<Settled, Error> {
         layout::make_site(&server.site, &self.accounts)?;
         driver.check_data(server)?;
+        files::cap_log(&server.site.log, LOG_MAX)?;
         let fresh = certificate::ensure(&*self.certificates, goal.member, server).await?;
         self.failpoints.hit("members.after_certificate").await?;
         let rendered = driver.render(server, &goal.parameters)?;

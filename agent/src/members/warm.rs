@@ -27,8 +27,10 @@ use crate::{
 const MAKING: &str = ".making-";
 /// How long the first start and the stop of a fresh server may take.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
-/// How often the pool is looked at without cause; also how often engines are looked for.
+/// How often the pool is looked at without cause.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Every so many such looks, engines are looked for: packages are installed rarely.
+const LOOKS_TO_DISCOVER: u32 = 5;
 
 /// Who waits for whom.
 pub(super) struct Warm {
@@ -83,6 +85,7 @@ impl Members {
 
     /// Keeps the pool full until shutdown.
     pub(super) async fn keep_warm(&self, shutdown: &CancellationToken) {
+        let mut looks = 0;
         while !shutdown.is_cancelled() {
             for known in self.installed.all() {
                 self.warm.quiet().await;
@@ -99,7 +102,12 @@ impl Members {
             }
             tokio::select! {
                 () = self.warm.taken.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => self.discover().await,
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    looks += 1;
+                    if looks % LOOKS_TO_DISCOVER == 0 {
+                        self.discover().await;
+                    }
+                }
                 () = shutdown.cancelled() => {}
             }
         }

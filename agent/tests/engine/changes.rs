@@ -12,7 +12,7 @@ use crate::{
 fn examples(engine: Engine) -> [(&'static str, &'static str, &'static str); 2] {
     match engine {
         Engine::Postgres => [("work_mem", "7MB", "7MB"), ("max_connections", "61", "61")],
-        Engine::Mariadb => [("tmp_table_size", "7M", "7340032"), ("innodb_log_buffer_size", "3M", "3145728")],
+        Engine::Mariadb => [("tmp_table_size", "7M", "7340032"), ("back_log", "61", "61")],
     }
 }
 

@@ -99,14 +99,18 @@ async fn the_death_of_the_agent_leaves_servers_and_their_connections_alone() {
         drop(members);
         let mut session = host.client(&goal).await;
         session.set_variable().await;
+        let fixed = match engine {
+            Engine::Postgres => "max_connections",
+            Engine::Mariadb => "back_log",
+        };
         // Dies while it changes something else about the member.
-        dies_at(&host, "members.after_config", Order::Apply(with(&goal, &[("max_connections", "77")])));
+        dies_at(&host, "members.after_config", Order::Apply(with(&goal, &[(fixed, "61")])));
         let members = host.open().await;
         assert_eq!(members.facts()[0].pid, before.pid, "found again");
-        let goal = with(&goal, &[("max_connections", "78")]);
+        let goal = with(&goal, &[(fixed, "62")]);
         let after = apply(&members, &goal).await;
         assert_eq!((after.pid, &after.process_start), (before.pid, &before.process_start));
-        assert_eq!(after.pending_restart, ["max_connections"]);
+        assert_eq!(after.pending_restart, [fixed]);
         assert!(after.connections >= 1, "{after:?}");
         assert!(session.variable_is_set().await, "{engine}: the same connection");
     }

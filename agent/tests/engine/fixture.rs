@@ -14,7 +14,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use sha1::{Digest, Sha1};
 use tokio_util::sync::CancellationToken;
 use windlass_agent::{
-    host::{HostKind, proc},
+    host::{HostKind, files, proc},
     members::{IssuedCertificate, MemberCertificates, Members, MembersConfig, WarmPool},
 };
 use windlass_core::{
@@ -44,7 +44,11 @@ pub(crate) struct TestCa {
 
 impl Host {
     pub(crate) fn new() -> Self {
-        let own = tempfile::Builder::new().prefix("wl-").tempdir_in("/tmp").expect("directory");
+        // In memory if there is room: the tests are about processes and files, not about the disk.
+        let memory = Path::new("/dev/shm");
+        let roomy = files::free_space(memory).is_ok_and(|free| free > 4 << 30);
+        let parent = if roomy { memory } else { Path::new("/tmp") };
+        let own = tempfile::Builder::new().prefix("wl-").tempdir_in(parent).expect("directory");
         std::fs::set_permissions(own.path(), std::fs::Permissions::from_mode(0o755)).expect("mode");
         let mut host = Self::at(own.path());
         host.own = Some(own);

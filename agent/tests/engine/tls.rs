@@ -36,7 +36,8 @@ async fn mariadb_refuses_clients_without_tls_and_root_by_tcp() {
         .pass(Some(PASSWORD))
         .prefer_socket(false);
     let error = mysql_async::Conn::new(plain).await.map(drop).expect_err("no TLS").to_string();
-    assert!(error.contains("insecure transport") || error.contains("SECURE") || error.contains("secure"), "{error}");
+    // MariaDB does not say why; with TLS the same password is good.
+    assert!(error.contains("Access denied"), "{error}");
     assert_ne!(
         query(
             &host,

@@ -7,7 +7,7 @@ use windlass_core::{Error, ErrorKind, Reason, parameter::Catalogue};
 
 use super::{
     catalogue, objects,
-    run::{Connection, refused},
+    run::{self, Connection, refused},
 };
 use crate::engines::{Change, Probe, Session, object::Object};
 
@@ -23,6 +23,9 @@ const PROBE: &str = "select (select system_identifier::text from pg_control_syst
 #[async_trait]
 impl Session for Connection {
     async fn probe(&mut self) -> Result<Probe, Error> {
+        if run::stopping(&self.server) {
+            return Err(Error::unavailable("PostgreSQL is shutting down and waits for its clients to leave"));
+        }
         let row = self.client.query_one(PROBE, &[]).await.map_err(refused)?;
         Ok(Probe {
             identity: row.get(0),

@@ -61,6 +61,12 @@ pub(super) async fn ready(server: &Server, process: Process) -> Box<dyn Session>
     }
 }
 
+/// Whether the postmaster waits for its clients to leave, the agent's own connection among them.
+pub(super) fn stopping(server: &Server) -> bool {
+    let text = files::read_text(&server.site.data.join("postmaster.pid")).ok().flatten().unwrap_or_default();
+    text.lines().nth(7).map(str::trim) == Some("stopping")
+}
+
 /// Line 1 is the pid, line 8 the state. A file that a killed predecessor left says "ready" with another pid.
 fn says_ready(text: &str, pid: i32) -> bool {
     let mut lines = text.lines().map(str::trim);
