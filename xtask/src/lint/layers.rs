@@ -45,7 +45,10 @@ const ENGINE_FOLDERS: &[&str] = &["crates/core/src/engine/", "agent/src/engines/
 pub(crate) fn check(sources: &[Source]) -> Vec<String> {
     let mut breaches = Vec::new();
     for source in sources {
-        if let Some(inside) = source.path.strip_prefix(CONTROL_PLANE) {
+        // Of files of tests there is no code.
+        if let Some(inside) = source.path.strip_prefix(CONTROL_PLANE)
+            && !source.code.is_empty()
+        {
             breaches.extend(layer(inside, source));
         }
         breaches.extend(engines(source));
@@ -154,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_module_without_a_layer_is_a_breach() {
-        assert_eq!(check(&source("control-plane/src/novelty.rs", "")).len(), 1);
+        assert_eq!(check(&source("control-plane/src/novelty.rs", "fn f() {}")).len(), 1);
     }
 
     #[test]

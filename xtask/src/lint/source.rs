@@ -36,7 +36,17 @@ pub(crate) fn all() -> Result<Vec<Source>> {
 fn read(root: &Path, path: &Path) -> Result<Source> {
     let text = std::fs::read_to_string(root.join(path))?;
     let lines = text.lines().count();
-    Ok(Source { path: path.to_string_lossy().into_owned(), lines, code: without_tests(&blank(&text)) })
+    let code = if is_test(path) { String::new() } else { without_tests(&blank(&text)) };
+    Ok(Source { path: path.to_string_lossy().into_owned(), lines, code })
+}
+
+/// Files that are compiled for tests only.
+fn is_test(path: &Path) -> bool {
+    let folder = path.parent().into_iter().flat_map(Path::components).any(|part| {
+        let part = part.as_os_str();
+        part == "tests" || part == "testbed"
+    });
+    folder || path.file_name().is_some_and(|name| name == "tests.rs")
 }
 
 /// Unit tests stand at the end of a file, after `#[cfg(test)]` on a line of its own.
@@ -128,6 +138,12 @@ mod tests {
     #[test]
     fn lifetimes_and_raw_names_are_code() {
         assert_eq!(blank("fn f<'a>(x: &'a str, r#type: u8)"), "fn f<'a>(x: &'a str, r#type: u8)");
+    }
+
+    #[test]
+    fn files_of_tests_do_not_count() {
+        assert!(is_test(Path::new("a/src/b/tests/c.rs")) && is_test(Path::new("a/src/tests.rs")));
+        assert!(!is_test(Path::new("a/src/contests.rs")));
     }
 
     #[test]
