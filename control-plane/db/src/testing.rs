@@ -40,6 +40,23 @@ impl TestDb {
         Self { db, server, name, url }
     }
 
+    /// Empties every table, so that the next run finds a database like a fresh one, in a fraction of the time.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn reset(&self) {
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select format('delete from %I', tablename) from pg_tables
+              where schemaname = 'public' and tablename <> '_sqlx_migrations'",
+        )
+        .fetch_all(self.db.pool())
+        .await
+        .expect("tables");
+        // As a replica the server does not check foreign keys, so the order does not matter.
+        let all = format!("begin; set local session_replication_role = replica; {}; commit", tables.join("; "));
+        self.db.pool().execute(AssertSqlSafe(all)).await.expect("delete");
+    }
+
     /// Makes a saga that waits for a time due now, and says whether it did.
     ///
     /// # Panics

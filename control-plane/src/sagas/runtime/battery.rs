@@ -1,4 +1,4 @@
-//! The battery that every saga must pass: all the ways in which it can be interrupted, each in a database of its own.
+//! The battery that every saga must pass: all the ways in which it can be interrupted, each from an empty database.
 //!
 //! No task runs in the background: the saga is advanced transition by transition, and a stand-in for the agents answers
 //! the commands, so that each failure hits an exact place and every run is the same.
@@ -39,7 +39,7 @@ pub trait Subject: Sync {
     /// The sagas that the binary knows.
     fn registry(&self) -> Registry;
 
-    /// Makes what the saga needs in a fresh database, and starts it.
+    /// Makes what the saga needs in an empty database, and starts it.
     async fn begin(&self, test: &TestDb) -> OperationId;
 
     /// What a healthy agent answers to a command.
@@ -57,18 +57,19 @@ pub trait Subject: Sync {
 /// # Panics
 /// When the saga does not pass, saying at which place.
 pub async fn run(subject: &impl Subject) {
-    let happy = happy_path(subject).await;
-    every_transition_twice(subject, happy).await;
+    let test = &TestDb::create().await;
+    let happy = happy_path(subject, test).await;
+    every_transition_twice(subject, test, happy).await;
     for hit in 0..happy.steps {
-        failure_at_step(subject, hit).await;
+        failure_at_step(subject, test, hit).await;
     }
     for nth in 0..happy.commands {
-        failure_of_command(subject, nth).await;
+        failure_of_command(subject, test, nth).await;
     }
     for commit in 0..happy.commits {
-        crash(subject, "saga.before_commit", commit, happy).await;
-        crash(subject, "saga.after_commit", commit, happy).await;
-        cancel_after(subject, commit).await;
+        crash(subject, test, "saga.before_commit", commit, happy).await;
+        crash(subject, test, "saga.after_commit", commit, happy).await;
+        cancel_after(subject, test, commit).await;
     }
 }
 
@@ -80,8 +81,8 @@ struct Length {
     commands: u64,
 }
 
-async fn happy_path(subject: &impl Subject) -> Length {
-    let mut bench = Bench::new(subject, "the happy path").await;
+async fn happy_path(subject: &impl Subject, test: &TestDb) -> Length {
+    let mut bench = Bench::new(subject, test, "the happy path").await;
     bench.finish().await;
     bench.expect(Expectation::Success).await;
     let hits = |name| bench.failpoints.hits(name);
@@ -93,8 +94,8 @@ async fn happy_path(subject: &impl Subject) -> Length {
 }
 
 /// Every transition is thrown away once before it is kept.
-async fn every_transition_twice(subject: &impl Subject, happy: Length) {
-    let mut bench = Bench::new(subject, "every step twice").await;
+async fn every_transition_twice(subject: &impl Subject, test: &TestDb, happy: Length) {
+    let mut bench = Bench::new(subject, test, "every step twice").await;
     let mut thrown_away = 0;
     for _ in 0..MOST {
         bench.failpoints.set("saga.before_commit", Action::Error.once());
@@ -110,23 +111,23 @@ async fn every_transition_twice(subject: &impl Subject, happy: Length) {
     assert_eq!(bench.commands().await.unsigned_abs(), happy.commands, "each command is queued once");
 }
 
-async fn failure_at_step(subject: &impl Subject, hit: u64) {
-    let mut bench = Bench::new(subject, &format!("failure at run {hit} of a step")).await;
+async fn failure_at_step(subject: &impl Subject, test: &TestDb, hit: u64) {
+    let mut bench = Bench::new(subject, test, &format!("failure at run {hit} of a step")).await;
     bench.failpoints.set("saga.step", Action::Error.after(hit));
     bench.finish().await;
     bench.expect(Expectation::Either).await;
 }
 
-async fn failure_of_command(subject: &impl Subject, nth: u64) {
-    let mut bench = Bench::new(subject, &format!("failure of command {nth}")).await;
+async fn failure_of_command(subject: &impl Subject, test: &TestDb, nth: u64) {
+    let mut bench = Bench::new(subject, test, &format!("failure of command {nth}")).await;
     bench.fail_command = Some(nth);
     bench.finish().await;
     bench.expect(Expectation::Either).await;
 }
 
 /// The owner dies at a commit; another takes over; the old one writes nothing any more.
-async fn crash(subject: &impl Subject, point: &str, commit: u64, happy: Length) {
-    let mut bench = Bench::new(subject, &format!("crash at {point} {commit}")).await;
+async fn crash(subject: &impl Subject, test: &TestDb, point: &str, commit: u64, happy: Length) {
+    let mut bench = Bench::new(subject, test, &format!("crash at {point} {commit}")).await;
     bench.failpoints.set(point, Action::Error.after(commit));
     let mut crashed = false;
     for _ in 0..MOST {
@@ -153,8 +154,8 @@ async fn crash(subject: &impl Subject, point: &str, commit: u64, happy: Length) 
     assert_eq!(bench.commands().await.unsigned_abs(), happy.commands, "{}: each command is queued once", bench.what);
 }
 
-async fn cancel_after(subject: &impl Subject, turns: u64) {
-    let mut bench = Bench::new(subject, &format!("cancel after {turns} transitions")).await;
+async fn cancel_after(subject: &impl Subject, test: &TestDb, turns: u64) {
+    let mut bench = Bench::new(subject, test, &format!("cancel after {turns} transitions")).await;
     for _ in 0..turns {
         bench.turn().await.unwrap_or_else(|error| panic!("{}: {error}", bench.what));
     }
@@ -177,11 +178,11 @@ enum Expectation {
     Either,
 }
 
-/// One run in a database of its own.
+/// One run from an empty database.
 struct Bench<'a, S: Subject> {
     subject: &'a S,
     what: String,
-    test: TestDb,
+    test: &'a TestDb,
     failpoints: Failpoints,
     advance: Advance,
     guard: Guard,
@@ -192,8 +193,8 @@ struct Bench<'a, S: Subject> {
 }
 
 impl<'a, S: Subject> Bench<'a, S> {
-    async fn new(subject: &'a S, what: &str) -> Self {
-        let test = TestDb::create().await;
+    async fn new(subject: &'a S, test: &'a TestDb, what: &str) -> Self {
+        test.reset().await;
         let failpoints = Failpoints::armed();
         let (hosts, _) = HostWaker::new();
         let advance = Advance {
@@ -204,7 +205,7 @@ impl<'a, S: Subject> Bench<'a, S> {
             failpoints: failpoints.clone(),
         };
         let guard = take_lease(&test.db, 0).await;
-        let operation = subject.begin(&test).await;
+        let operation = subject.begin(test).await;
         let what = format!("{what} of {operation}");
         Self { subject, what, test, failpoints, advance, guard, owner: 0, operation, answered: 0, fail_command: None }
     }
@@ -312,9 +313,9 @@ impl<'a, S: Subject> Bench<'a, S> {
         let open = "select count(*) from command where end_time is null";
         assert_eq!(self.test.count(open).await, 0, "{}: no command is left", self.what);
         if state == OperationState::Succeeded {
-            self.subject.succeeded(&self.test, self.operation).await;
+            self.subject.succeeded(self.test, self.operation).await;
         } else {
-            self.subject.unwound(&self.test, self.operation).await;
+            self.subject.unwound(self.test, self.operation).await;
         }
     }
 }
