@@ -45,12 +45,17 @@ struct Host {
     orphans: Option<Vec<String>>,
 }
 
+/// If nobody looked at the table for so long, this node itself stood still and heard nobody.
+const STOOD_STILL: Duration = Duration::from_secs(5);
+
 /// The table.
 #[derive(Debug)]
 pub(super) struct Liveness {
     hosts: HashMap<HostId, Host>,
     /// No host is declared OFFLINE before.
     quiet_until: Instant,
+    /// When the silence was last looked at.
+    looked: Instant,
     /// Since when a large part of the fleet is silent.
     mass_since: Option<Instant>,
 }
@@ -70,7 +75,7 @@ pub(super) enum Silence {
 
 impl Liveness {
     pub(super) fn new(now: Instant, grace: Duration) -> Self {
-        Self { hosts: HashMap::new(), quiet_until: now + grace, mass_since: None }
+        Self { hosts: HashMap::new(), quiet_until: now + grace, looked: now, mass_since: None }
     }
 
     /// Learns a host from its row; one that is known keeps what was heard of it.
@@ -173,6 +178,9 @@ impl Liveness {
 
     /// What the silence of hosts means now, if `limit` is the longest that counts as being there.
     pub(super) fn silence(&mut self, now: Instant, limit: Duration) -> Silence {
+        if now.duration_since(std::mem::replace(&mut self.looked, now)) > STOOD_STILL {
+            self.quiet_until = self.quiet_until.max(now + limit);
+        }
         if now < self.quiet_until {
             return Silence::None;
         }
@@ -216,12 +224,27 @@ mod tests {
         (table, ids)
     }
 
+    /// The silence as seen by a node that has looked all the time.
+    fn silence(table: &mut Liveness, now: Instant) -> Silence {
+        table.looked = now;
+        table.silence(now, LIMIT)
+    }
+
+    #[test]
+    fn a_node_that_stood_still_gives_the_hosts_time_to_be_heard() {
+        let start = Instant::now();
+        let (mut table, ids) = fleet(1, start);
+        let awake = start + Duration::from_secs(600);
+        assert_eq!(table.silence(awake, LIMIT), Silence::None);
+        assert_eq!(silence(&mut table, awake + LIMIT), Silence::Gone(ids));
+    }
+
     #[test]
     fn nobody_goes_during_the_grace_after_the_start() {
         let start = Instant::now();
         let (mut table, ids) = fleet(1, start);
-        assert_eq!(table.silence(start + LIMIT + Duration::from_secs(1), LIMIT), Silence::None);
-        assert_eq!(table.silence(start + GRACE, LIMIT), Silence::Gone(ids));
+        assert_eq!(silence(&mut table, start + LIMIT + Duration::from_secs(1)), Silence::None);
+        assert_eq!(silence(&mut table, start + GRACE), Silence::Gone(ids));
     }
 
     #[test]
@@ -230,9 +253,9 @@ mod tests {
         let (mut table, ids) = fleet(2, start);
         let now = start + Duration::from_secs(60);
         assert!(!table.heard(ids[0], now));
-        assert_eq!(table.silence(now, LIMIT), Silence::Gone(vec![ids[1]]));
+        assert_eq!(silence(&mut table, now), Silence::Gone(vec![ids[1]]));
         table.stored(ids[1], HostState::Offline);
-        assert_eq!(table.silence(now, LIMIT), Silence::None);
+        assert_eq!(silence(&mut table, now), Silence::None);
         assert!(table.heard(ids[1], now), "it is back");
     }
 
@@ -244,15 +267,15 @@ mod tests {
         for id in &ids[4..] {
             table.heard(*id, now);
         }
-        assert_eq!(table.silence(now, LIMIT), Silence::MassBegins { silent: 4, of: 10 });
-        assert_eq!(table.silence(now + Duration::from_secs(1), LIMIT), Silence::MassGoesOn);
+        assert_eq!(silence(&mut table, now), Silence::MassBegins { silent: 4, of: 10 });
+        assert_eq!(silence(&mut table, now + Duration::from_secs(1)), Silence::MassGoesOn);
         for id in &ids {
             table.heard(*id, now);
         }
-        assert_eq!(table.silence(now + Duration::from_secs(2), LIMIT), Silence::None);
+        assert_eq!(silence(&mut table, now + Duration::from_secs(2)), Silence::None);
         let late = now + Duration::from_secs(100);
-        assert_eq!(table.silence(late, LIMIT), Silence::MassBegins { silent: 10, of: 10 });
-        let Silence::Gone(gone) = table.silence(late + MASS_PATIENCE, LIMIT) else { panic!("patience ends") };
+        assert_eq!(silence(&mut table, late), Silence::MassBegins { silent: 10, of: 10 });
+        let Silence::Gone(gone) = silence(&mut table, late + MASS_PATIENCE) else { panic!("patience ends") };
         assert_eq!(gone.len(), 10);
     }
 
@@ -264,7 +287,7 @@ mod tests {
         for id in &ids[3..] {
             table.heard(*id, now);
         }
-        let Silence::Gone(gone) = table.silence(now, LIMIT) else { panic!("not more than 30 %") };
+        let Silence::Gone(gone) = silence(&mut table, now) else { panic!("not more than 30 %") };
         assert_eq!(gone.len(), 3);
     }
 
