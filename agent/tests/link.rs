@@ -499,6 +499,22 @@ async fn catalogues_are_handed_over_when_they_are_wanted() {
 }
 
 #[tokio::test]
+async fn engines_that_become_known_later_are_told_by_another_hello() {
+    let (plane, directory) = (Plane::start().await, tempfile::tempdir().expect("directory"));
+    plane.state().cadence = cadence(600_000, 600_000);
+    let agent = agent_of(&plane, directory.path(), SimPlan::default()).await;
+    for expected in 2..5 {
+        plane.wait("a heartbeat", |s| (s.heartbeats.len() + 1 >= expected).then_some(())).await;
+        let mut engines = SimPlan::default().engines;
+        engines[0].catalogue = (expected != 3).then(Catalogue::default);
+        agent.target().set_engines(engines);
+        plane.wait("another hello", |s| (s.hellos.len() == expected).then_some(())).await;
+    }
+    let hellos = plane.state().hellos.clone();
+    assert!(hellos.iter().all(|hello| hello.session_id == hellos[0].session_id), "in the same session");
+}
+
+#[tokio::test]
 async fn nobody_answers_at_the_first_address_and_the_next_one_is_taken() {
     let (plane, directory) = (Plane::start().await, tempfile::tempdir().expect("directory"));
     let agent = enrolled(&plane, &["https://127.0.0.1:1", &plane.endpoint], directory.path(), SimPlan::default()).await;

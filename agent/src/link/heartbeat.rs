@@ -56,7 +56,11 @@ pub(super) async fn run(talk: &Conversation<'_>, mut told: Engines) -> Result<In
         let pause = talk.cadence().heartbeat_every.mul_f64(0.9 + 0.2 * random::unit());
         tokio::select! {
             () = sleep(pause) => {}
-            Ok(()) = changed.changed() => sleep(GATHER).await,
+            Ok(()) = changed.changed() => {
+                // Seen only when it is looked at, above.
+                changed.mark_changed();
+                sleep(GATHER).await;
+            }
             () = link.happenings().added() => sleep(GATHER).await,
         }
     }

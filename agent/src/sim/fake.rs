@@ -80,6 +80,12 @@ impl FakeTarget {
         })
     }
 
+    /// Other engines are installed, or their catalogues became known.
+    pub fn set_engines(&self, engines: Vec<InstalledEngine>) {
+        self.fake().engines = engines;
+        self.changed.send_modify(|version| *version += 1);
+    }
+
     /// How long each command takes from now on.
     pub fn set_latency(&self, latency: Duration) {
         self.fake().latency = latency;
