@@ -14,6 +14,7 @@ use crate::{
 async fn a_create_is_repeated_after_a_death_anywhere() {
     for engine in Engine::ALL.iter().copied() {
         let host = Host::new();
+        let template = host.template(engine).await;
         for point in [
             "members.after_goal",
             "members.after_take_warm",
@@ -23,6 +24,7 @@ async fn a_create_is_repeated_after_a_death_anywhere() {
             "members.after_start",
             "members.after_admin",
         ] {
+            template.fill_pool();
             let goal = host.goal(&*host.open().await, engine);
             dies_at(&host, point, Order::Apply(goal.clone()));
             let members = host.open().await;
@@ -69,7 +71,9 @@ async fn a_change_with_a_restart_is_repeated_after_a_death_anywhere_and_restarts
 async fn a_removal_is_repeated_after_a_death_anywhere_and_keeps_the_data() {
     for engine in Engine::ALL.iter().copied() {
         let host = Host::new();
+        let template = host.template(engine).await;
         for point in ["members.after_retire", "members.after_halt", "members.after_data"] {
+            template.fill_pool();
             let members = host.open().await;
             let goal = host.goal(&members, engine);
             let identity = apply(&members, &goal).await.engine_identity;

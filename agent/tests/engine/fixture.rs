@@ -15,7 +15,7 @@ use sha1::{Digest, Sha1};
 use tokio_util::sync::CancellationToken;
 use windlass_agent::{
     host::{HostKind, files, proc},
-    members::{IssuedCertificate, MemberCertificates, Members, MembersConfig, WarmPool},
+    members::{Disposal, IssuedCertificate, MemberCertificates, Members, MembersConfig, WarmPool},
 };
 use windlass_core::{
     Error,
@@ -35,6 +35,28 @@ pub(crate) struct Host {
     own: Option<tempfile::TempDir>,
     pub(crate) config: MembersConfig,
     pub(crate) failpoints: Failpoints,
+}
+
+/// A data directory to fill the pool with.
+pub(crate) struct Template {
+    directory: PathBuf,
+    pooled: PathBuf,
+}
+
+impl Template {
+    /// The next create takes a copy.
+    pub(crate) fn fill_pool(&self) {
+        let data = self.pooled.join("data");
+        if !data.exists() {
+            std::fs::create_dir_all(&self.pooled).expect("pool");
+            copy(&self.directory, &data);
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(status.expect("cp").success());
 }
 
 /// A CA that lives in the host's directory, so that agents in other processes use the same.
@@ -123,6 +145,19 @@ impl Host {
         let pids = proc::working_under(&self.root(goal).join("data"), proc::Which::All);
         let is_root = |pid: &&i32| proc::stat(**pid).is_some_and(|stat| !pids.contains(&stat.parent));
         pids.iter().filter(is_root).map(|pid| i64::from(*pid)).collect()
+    }
+
+    /// A data directory as the pool has them, to be put there again and again: initialising takes most of a create's
+    /// time, and tests that are not about it need no identity of their own.
+    pub(crate) async fn template(&self, engine: Engine) -> Template {
+        let members = self.open().await;
+        let goal = self.goal(&members, engine);
+        let off = pb::MemberGoal { power: member_goal::Power::Off.into(), ..goal };
+        apply(&members, &off).await;
+        let directory = self.path().join(format!("template-{engine}"));
+        copy(&self.root(&off).join("data"), &directory);
+        members.remove(member(&off), Disposal::Purge).await.expect("remove");
+        Template { directory, pooled: self.state().join("warm").join(format!("{engine}-{}", off.version)) }
     }
 
     /// The PEM file of the CA.
