@@ -82,34 +82,47 @@ impl DirectHost {
         };
         for file in files::names_in(records)? {
             if let Some(name) = file.strip_suffix(".json") {
-                host.adopt(name)?;
+                host.adopt(name).await?;
             }
         }
         Ok(host)
     }
 
     /// Finds the process of a record again, if it still runs.
-    fn adopt(&self, name: &str) -> Result<(), Error> {
+    async fn adopt(&self, name: &str) -> Result<(), Error> {
         let text = files::read_text(&self.record(name))?.unwrap_or_default();
         let Some(record) = serde_json::from_str::<Record>(&text).ok().filter(|r| r.boot_id == self.boot_id) else {
             return self.remove_record(name);
         };
         let found = match record.process {
-            Some((pid, start)) => proc::stat(pid).filter(|stat| stat.alive() && stat.start_ticks == start).map(|_| pid),
+            Some((pid, start)) => match proc::stat(pid).filter(|stat| stat.start_ticks == start) {
+                Some(stat) if stat.alive() => Some(pid),
+                Some(_) => {
+                    proc::wait_reaped(pid, start).await;
+                    None
+                }
+                None => None,
+            },
             None => find_started(&record.directory, &record.program),
         };
         let Some(pid) = found else { return Ok(()) };
         let Some((unit, sender)) = observe(pid) else { return Ok(()) };
         let pidfd =
             unit.pidfd.try_clone().map_err(|error| Error::internal("out of file descriptors").with_source(error))?;
+        let stat = proc::stat(pid);
         tokio::spawn(async move {
             let how = match proc::wait_end(pidfd).await {
-                Ok(()) => "it ended; how is not known, as another agent process had started it".to_owned(),
+                Ok(()) => {
+                    if let Some(stat) = stat {
+                        proc::wait_reaped(pid, stat.start_ticks).await;
+                    }
+                    "it ended; how is not known, as another agent process had started it".to_owned()
+                }
                 Err(error) => format!("it can no longer be watched: {error}"),
             };
             sender.send_replace(Some(how));
         });
-        self.write_record(name, &Record { process: proc::stat(pid).map(|stat| (pid, stat.start_ticks)), ..record })?;
+        self.write_record(name, &Record { process: stat.map(|stat| (pid, stat.start_ticks)), ..record })?;
         self.units().insert(name.to_owned(), unit);
         Ok(())
     }

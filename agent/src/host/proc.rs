@@ -91,6 +91,17 @@ pub async fn wait_end(pidfd: OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until nothing of an ended process is left, not even its unread exit status, at most 5 s. Why: a starting server
+/// takes a predecessor of which that is left for one that runs, and some init processes are slow to read it.
+pub async fn wait_reaped(pid: i32, start_ticks: u64) {
+    for _ in 0..1000 {
+        if stat(pid).is_none_or(|stat| stat.start_ticks != start_ticks) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The words of a process's command line.
 pub fn command_line(pid: i32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -49,9 +49,8 @@ pub(super) async fn kill_at_random(stack: &mut Stack, plan: Plan, report: &mut R
                 *report.kills.entry("agent").or_default() += 1;
             }
             Victim::Database(host) => {
-                let agent = stack.hosts[host].agent.pid();
-                let mut servers = database::processes_below(&stack.hosts[host].directory);
-                servers.retain(|server| Some(server.pid) != agent);
+                // Of members, as opposed to the warm pool's.
+                let servers = database::processes_below(&stack.hosts[host].directory.join("state/members"));
                 if servers.is_empty() {
                     idle += 1;
                     if idle > 50 * (done + 1) {
