@@ -297,6 +297,9 @@ create index command_leased on command (lease_until) where state = 'LEASED';
 create index command_expire on command (expire_time) where state = 'QUEUED' and expire_time is not null;
 create index command_saga on command (saga_id) where saga_id is not null;
 create index command_ended on command (end_time) where end_time is not null;
+-- removals that did not work, for the reconciler
+create index command_removal on command (member_id)
+    where kind in ('member.remove', 'member.purge') and state in ('FAILED', 'EXPIRED', 'CANCELLED');
 -- commands of one member are carried out one after the other
 create unique index command_in_flight on command (member_id) where state = 'LEASED' and member_id is not null;
 

@@ -17,4 +17,7 @@ mod tests;
 
 pub use claim::{ClaimedCommand, LeasedCommand, Parked};
 pub use end::{CommandReport, Delivery, EndedCommand, ReportVerdict, commands_cancel_tx, commands_report_tx};
-pub use enqueue::{CommandRow, Enqueued, NewCommand, command_enqueue_tx, commands_by_uid_tx, commands_open_tx};
+pub use enqueue::{
+    CommandRow, Enqueued, FailedRemoval, NewCommand, command_enqueue_tx, command_repeat_tx, commands_by_uid_tx,
+    commands_open_tx,
+};

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_core::Error;
 use windlass_db::{Db, Guard};
 
-use super::{members, purges};
+use super::{members, purges, removals};
 use crate::{lease::Ownership, queue::HostWaker, sagas::Waker};
 
 /// Between two looks.
@@ -52,6 +52,7 @@ impl Reconciler {
     pub async fn look(&self, guard: &Guard) -> Result<usize, Error> {
         let mended = members::mend(self, guard).await?;
         let purged = purges::begin(self, guard).await?;
-        Ok(mended + purged)
+        let repeated = removals::repeat(self, guard).await?;
+        Ok(mended + purged + repeated)
     }
 }

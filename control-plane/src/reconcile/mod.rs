@@ -8,5 +8,6 @@
 mod driver;
 mod members;
 mod purges;
+mod removals;
 
 pub use driver::Reconciler;

@@ -10,7 +10,7 @@ use windlass_core::{
     id::{CommandId, HostId, InstanceId, MemberId, OperationId},
 };
 
-use crate::error::DbResult as _;
+use crate::{Db, error::DbResult as _};
 
 /// A command to queue.
 #[derive(Debug, Clone)]
@@ -149,4 +149,63 @@ pub async fn commands_open_tx(tx: &mut PgConnection, saga: OperationId) -> Resul
     .fetch_one(tx)
     .await
     .db()
+}
+
+/// A removal that did not work, of a member that the metadata has forgotten.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedRemoval {
+    /// The order.
+    pub uid: CommandId,
+    /// Whose it is.
+    pub host: HostId,
+}
+
+impl Db {
+    /// Removals that ended without success `patience` or longer ago, of members that nobody knows any more: the saga
+    /// that asked has ended without them. Hosts that are revoked will not answer and are left out.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn removals_failed(&self, patience: SignedDuration, limit: i64) -> Result<Vec<FailedRemoval>, Error> {
+        sqlx::query_as!(
+            FailedRemoval,
+            r#"select c.uid as "uid: CommandId", c.host_id as "host: HostId"
+                 from command c join host h on h.id = c.host_id
+                where c.kind in ('member.remove', 'member.purge') and c.state in ('FAILED', 'EXPIRED', 'CANCELLED')
+                  and c.end_time < now() - make_interval(secs => $1) and h.state <> 'REVOKED'
+                  and not exists (select from member m where m.id = c.member_id)
+                  and not exists (select from command later where later.member_id = c.member_id and later.id > c.id)
+                limit $2"#,
+            patience.as_secs_f64(),
+            limit
+        )
+        .fetch_all(self.pool())
+        .await
+        .db()
+    }
+}
+
+/// Queues an ended command once more, as `again`, without a saga and without a deadline.
+///
+/// # Errors
+/// Those of the database.
+pub async fn command_repeat_tx(
+    tx: &mut PgConnection,
+    uid: CommandId,
+    again: CommandId,
+    epoch: i64,
+) -> Result<Enqueued, Error> {
+    let done = sqlx::query!(
+        "insert into command (uid, shard, host_id, instance_id, member_id, epoch, generation, kind, args, timeout_ms)
+         select $2, shard, host_id, instance_id, member_id, $3, generation, kind, args, timeout_ms
+           from command where uid = $1
+         on conflict (uid) do nothing",
+        uid.0,
+        again.0,
+        epoch
+    )
+    .execute(tx)
+    .await
+    .db()?;
+    Ok(if done.rows_affected() == 0 { Enqueued::Known } else { Enqueued::Fresh })
 }

@@ -168,3 +168,23 @@ async fn a_dead_host_does_not_keep_an_instance_from_being_deleted() {
         bed.check().await;
     }
 }
+
+#[tokio::test]
+async fn a_removal_that_fails_when_the_host_is_back_is_ordered_again() {
+    let mut bed = Bed::new(1).await;
+    bed.created("pg-1").await;
+    bed.set_host(0, HostState::Offline).await;
+    let operation = delete(&bed, &name("pg-1"), Disposal::Purge).await.expect("accepted");
+    bed.succeed(operation).await;
+    bed.set_host(0, HostState::Online).await;
+    bed.agents.fail(CommandKind::RemoveMember, Reason::StopFailed);
+    bed.round().await;
+    assert_eq!(bed.agents.count(), 1, "nobody waits for it any more");
+    assert_eq!(bed.reconcile().await, 0, "not at once");
+    bed.test.execute("update command set end_time = end_time - interval '1 minute' where end_time is not null").await;
+    assert_eq!(bed.reconcile().await, 1);
+    assert_eq!(bed.reconcile().await, 0, "ordered once");
+    bed.round().await;
+    assert_eq!(bed.agents.count(), 0);
+    bed.check().await;
+}

@@ -104,6 +104,9 @@ async fn clean_up(bed: &mut Bed) {
             }
         }
         bed.test.execute("update instance set purge_time = now() where purge_time is not null").await;
+        bed.test
+            .execute("update command set end_time = end_time - interval '1 minute' where end_time is not null")
+            .await;
         bed.reconcile().await;
         for _ in 0..6 {
             bed.round().await;
