@@ -10,7 +10,7 @@ use windlass_core::{
     instance::{InstanceSpec, Lifecycle, LifecycleEvent, PlacementRules, Power},
     member::MemberRole,
     object::{ObjectKind, ObjectState},
-    operation::OperationState,
+    operation::{OperationKind, OperationState},
     size::{GIB, Resources},
 };
 use windlass_db::{
@@ -273,9 +273,11 @@ impl Subject for Bench {
         self.agents().carry_out(command.kind, &member, body).expect("a healthy agent")
     }
 
-    async fn succeeded(&self, test: &TestDb, _: OperationId) {
+    async fn succeeded(&self, test: &TestDb, operation: OperationId) {
         assert_eq!(test.db.consistency_check().await.expect("check"), []);
         let (words, live, kept) = self.standing(test).await;
+        let kind = test.db.operation_by_id(operation).await.expect("operation").kind.parse().expect("a known kind");
+        assert!(cases(kind).contains(&self.case), "{:?} is not a case of {kind}", self.case);
         let expected = match self.case {
             Case::Stop => ("STOPPED OFF", 1, 1),
             Case::Delete => ("DELETED ON", 0, 1),
@@ -331,6 +333,28 @@ impl Subject for Bench {
 
 async fn battery_of(case: Case) {
     battery::run(&Bench { case, agents: Mutex::default() }).await;
+}
+
+/// The cases of each kind of operation. Exhaustive, so that a new kind does not compile without one.
+fn cases(kind: OperationKind) -> &'static [Case] {
+    match kind {
+        OperationKind::InstanceCreate => &[Case::Create],
+        OperationKind::InstanceUpdate => &[Case::Resize, Case::TuneWithRestart, Case::Label],
+        OperationKind::InstanceDelete => &[Case::Delete, Case::DeleteWithData],
+        OperationKind::InstanceUndelete => &[Case::Undelete],
+        OperationKind::InstancePurge => &[Case::Purge],
+        OperationKind::InstanceStart => &[Case::Start],
+        OperationKind::InstanceStop => &[Case::Stop],
+        OperationKind::InstanceRestart => &[Case::Restart],
+        OperationKind::ObjectApply => &[Case::CreateUser, Case::DropDatabase],
+    }
+}
+
+#[test]
+fn every_kind_of_operation_has_a_place_in_the_battery() {
+    for kind in OperationKind::ALL {
+        assert!(!cases(*kind).is_empty(), "{kind}");
+    }
 }
 
 macro_rules! batteries {
