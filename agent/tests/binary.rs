@@ -144,14 +144,10 @@ async fn an_idle_agent_is_small_and_quiet() {
     plane.state().cadence = plane::cadence(500, 60_000);
     let home = Home::new(&plane, "");
     let agent = home.start(&plane.token());
-    let known = |s: &mut plane::State| {
-        let hello = s.hellos.last()?;
-        hello.engines.iter().all(|engine| !engine.catalogue_digest.is_empty()).then_some(s.heartbeats.len())
-    };
-    let beats = plane.wait("all catalogues are known", known).await;
-    plane.wait("it is idle", |s| (s.heartbeats.len() > beats + 4).then_some(())).await;
+    // Engines may still be asked for their catalogues meanwhile, by processes of their own.
+    plane.wait("it has settled", |s| (s.heartbeats.len() > 10).then_some(())).await;
     let (begun, ticks) = (Instant::now(), cpu_ticks(agent.0.id()));
-    plane.wait("it was idle for a while", |s| (s.heartbeats.len() > beats + 14).then_some(())).await;
+    plane.wait("it was idle for a while", |s| (s.heartbeats.len() > 20).then_some(())).await;
     let cpu = (cpu_ticks(agent.0.id()) - ticks) as f64 / begun.elapsed().as_secs_f64();
     let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", agent.0.id())).expect("smaps_rollup");
     let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).expect("Pss").trim();
