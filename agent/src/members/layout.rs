@@ -107,6 +107,12 @@ impl Layout {
     pub(super) fn sockets(&self, name: &str) -> PathBuf {
         self.run.join(name)
     }
+
+    /// Directory of the sockets of a server in the making, as long as a member's and told apart by its first letter:
+    /// members' names are hex digits.
+    pub(super) fn warm_sockets(&self, id: &str) -> PathBuf {
+        self.run.join(format!("w{}", id.get(..11).unwrap_or(id)))
+    }
 }
 
 /// `<engine>-<short id>`: name of a member's directory and, behind `windlass-`, of its unit.

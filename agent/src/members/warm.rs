@@ -144,7 +144,7 @@ impl Members {
         let root = self.layout.warm().join(format!("{MAKING}{id}"));
         let server = Server {
             installation: installation.clone(),
-            site: layout::site(&root, self.layout.sockets(&id[..12])),
+            site: layout::site(&root, self.layout.warm_sockets(&id)),
             network: Network::SocketOnly,
             accounts: self.accounts.clone(),
             unit: format!("windlass-warm-{id}"),
@@ -227,7 +227,7 @@ impl Members {
                 let root = self.layout.warm().join(&name);
                 proc::kill_under(&root, Which::All).await;
                 files::remove_tree(&root)?;
-                files::remove_tree(&self.layout.sockets(id.get(..12).unwrap_or(id)))?;
+                files::remove_tree(&self.layout.warm_sockets(id))?;
             }
         }
         Ok(())
