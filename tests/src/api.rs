@@ -198,8 +198,16 @@ impl Api {
     /// # Errors
     /// It does not end within [`OPERATION_LIMIT`].
     pub async fn ended(&self, operation: &Operation) -> Result<Operation> {
+        self.ended_within(OPERATION_LIMIT, operation).await
+    }
+
+    /// As [`Api::ended`], with another limit.
+    ///
+    /// # Errors
+    /// It does not end within the limit.
+    pub async fn ended_within(&self, limit: Duration, operation: &Operation) -> Result<Operation> {
         let name = operation.name.clone();
-        wait_until(&format!("end of {name} ({})", operation.kind), OPERATION_LIMIT, async || {
+        wait_until(&format!("end of {name} ({})", operation.kind), limit, async || {
             let request = WaitOperationRequest {
                 name: name.clone(),
                 timeout: Some(windlass_proto_duration(5)),

@@ -53,7 +53,8 @@ pub async fn nothing_left(stack: &Stack) -> Result<()> {
     .await
 }
 
-fn entries(folder: &Path) -> Vec<String> {
+/// Names of what lies in a folder; none if there is no folder.
+pub(crate) fn entries(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

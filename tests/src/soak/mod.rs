@@ -81,12 +81,14 @@ async fn soak(plan: Plan) -> Result<Report> {
     }
     leaks::consistent(&stack).await?;
     settled(&stack, &expected).await?;
+    directories(&stack).await?;
     leaks::consistent(&stack).await?;
     for instance in instances(&stack.api).await? {
         stack.api.purge_instance(&instance.name).await?;
     }
     leaks::nothing_left(&stack).await?;
     leaks::consistent(&stack).await?;
+    calm(&stack)?;
     stack.finish().await?;
     Ok(report)
 }
@@ -120,6 +122,27 @@ async fn instances(api: &Api) -> Result<Vec<Instance>> {
     let parent = format!("projects/{PROJECT}");
     let request = ListInstancesRequest { parent, page_size: 500, ..Default::default() };
     Ok(api.instances().list_instances(request).await?.into_inner().instances)
+}
+
+/// Each create had one effect: a host has one directory for each of its members and no other.
+async fn directories(stack: &Stack) -> Result<()> {
+    for known in stack.api.all_hosts().await? {
+        let host = stack.hosts.iter().find(|host| known.name == format!("hosts/{}", host.name));
+        let host = host.with_context(|| format!("{} is not of this stack", known.name))?;
+        let found = leaks::entries(&host.directory.join("state/members"));
+        ensure!(found.len() == known.members as usize, "{} has {} members and {found:?}", known.name, known.members);
+    }
+    Ok(())
+}
+
+/// Nobody panicked: deaths were ours.
+fn calm(stack: &Stack) -> Result<()> {
+    for program in stack.hosts.iter().map(|host| &host.agent).chain([&stack.control_plane]) {
+        let log = program.log();
+        let panic = log.lines().find(|line| line.contains("panicked"));
+        ensure!(panic.is_none(), "{panic:?}");
+    }
+    Ok(())
 }
 
 /// Every instance is what the last successful operation on it made it, and each effect happened once.

@@ -24,7 +24,9 @@ use crate::api::{create_request, instance_name, request_id};
 
 /// Instances a worker has at most, so that a small machine carries the load.
 const MOST: usize = 2;
-const ANSWER_LIMIT: Duration = Duration::from_secs(90);
+const ANSWER_LIMIT: Duration = Duration::from_secs(180);
+/// While everybody is killed again and again, only so much can be said of how long an operation takes.
+const END_LIMIT: Duration = Duration::from_secs(900);
 
 /// What the last ended operation made of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,7 @@ impl Worker {
         self.made += 1;
         let request = create_request(PROJECT, &id, engine.as_str());
         let operation = answered(async || self.api.instances().create_instance(request.clone()).await).await?;
-        let end = self.api.ended(&operation).await?;
+        let end = self.api.ended_within(END_LIMIT, &operation).await?;
         let state = if end.state() == operation::State::Succeeded { Some(Wanted::Running) } else { None };
         let name = instance_name(PROJECT, &id);
         let failed = state.is_none();
@@ -162,7 +164,7 @@ impl Worker {
     }
 
     async fn end(&mut self, name: &str, operation: &Operation, state: Option<Wanted>) -> Result<()> {
-        let end = self.api.ended(operation).await?;
+        let end = self.api.ended_within(END_LIMIT, operation).await?;
         let expected = self.known.get_mut(name).expect("it is one of its own");
         expected.state = if end.state() == operation::State::Succeeded { state } else { Some(Wanted::Unknown) };
         Ok(())
