@@ -1,5 +1,5 @@
 //! How long a member takes from the order to a server that accepts connections, with a directory from the warm pool,
-//! and how long a restart takes.
+//! how long a restart takes, and how long a removal with the data.
 //!
 //! `cargo run --release -p windlass-agent --example member_timing -- [rounds] [directory]`. As root it needs the system
 //! user `windlass-db`.
@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let run = tokio::spawn(members.clone().run(shutdown.clone()));
     for engine in Engine::ALL.iter().copied() {
-        let (mut creates, mut restarts) = (Vec::new(), Vec::new());
+        let (mut creates, mut restarts, mut removes) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             wait_for_pool(&config, &members).await?;
             let mut goal = goal(&members, engine)?;
@@ -69,9 +69,12 @@ async fn main() -> anyhow::Result<()> {
             goal.restarts += 1;
             goal.generation += 1;
             restarts.push(timed(&members, &goal).await?);
+            let started = Instant::now();
             members.remove(goal.member_id.parse()?, Disposal::Purge).await?;
+            removes.push(started.elapsed());
         }
-        println!("{engine}: create {:.0?}, restart {:.0?} (medians of {rounds})", median(creates), median(restarts));
+        let [create, restart, remove] = [creates, restarts, removes].map(median);
+        println!("{engine}: create {create:.0?}, restart {restart:.0?}, remove {remove:.0?} (medians of {rounds})");
     }
     shutdown.cancel();
     run.await?;

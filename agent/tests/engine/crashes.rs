@@ -11,84 +11,105 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_create_is_repeated_after_a_death_anywhere() {
-    for engine in Engine::ALL.iter().copied() {
-        let host = Host::new();
-        let template = host.template(engine).await;
-        for point in [
-            "members.after_goal",
-            "members.after_take_warm",
-            "members.after_certificate",
-            "members.after_config",
-            "host.after_spawn",
-            "members.after_start",
-            "members.after_admin",
-        ] {
-            template.fill_pool();
-            let goal = host.goal(&*host.open().await, engine);
-            dies_at(&host, point, Order::Apply(goal.clone()));
-            let members = host.open().await;
-            let facts = apply(&members, &goal).await;
-            assert!(runs(&facts), "{engine} {point}: {facts:?}");
-            assert_eq!(query(&host, &goal, "select 41 + 1"), "42", "{engine} {point}");
-            let servers = host.servers(&goal);
-            assert_eq!(servers, [facts.pid], "{engine} {point}: one server");
-            members.remove(member(&goal), Disposal::Purge).await.expect("remove");
-            host.assert_clean();
-        }
-    }
+async fn a_postgres_create_is_repeated_after_a_death_anywhere() {
+    create(Engine::Postgres).await;
 }
 
 #[tokio::test]
-async fn a_change_with_a_restart_is_repeated_after_a_death_anywhere_and_restarts_once() {
-    for engine in Engine::ALL.iter().copied() {
-        let host = Host::new();
+async fn a_mariadb_create_is_repeated_after_a_death_anywhere() {
+    create(Engine::Mariadb).await;
+}
+
+async fn create(engine: Engine) {
+    let host = Host::new();
+    let template = host.template(engine).await;
+    for point in [
+        "members.after_goal",
+        "members.after_take_warm",
+        "members.after_certificate",
+        "members.after_config",
+        "host.after_spawn",
+        "members.after_start",
+        "members.after_admin",
+    ] {
+        template.fill_pool();
+        let goal = host.goal(&*host.open().await, engine);
+        dies_at(&host, point, Order::Apply(goal.clone()));
         let members = host.open().await;
-        let mut goal = host.goal(&members, engine);
-        apply(&members, &goal).await;
-        let mut members = Some(members);
-        for point in ["members.after_goal", "members.after_config", "members.after_stop", "members.after_start"] {
-            let connections = 60 + goal.generation;
-            goal = with(&goal, &[("max_connections", &connections.to_string())]);
-            goal.restarts += 1;
-            drop(members.take());
-            dies_at(&host, point, Order::Apply(goal.clone()));
-            let after_death = host.servers(&goal);
-            let next = host.open().await;
-            let facts = apply(&next, &goal).await;
-            assert!(runs(&facts) && facts.restarts == goal.restarts, "{engine} {point}: {facts:?}");
-            if point == "members.after_start" {
-                assert_eq!(host.servers(&goal), after_death, "{engine}: the restart was done before the death");
-            }
-            assert_eq!(setting(&host, &goal, "max_connections"), connections.to_string(), "{engine} {point}");
-            assert_eq!(facts.pending_restart, [""; 0], "{engine} {point}");
-            members = Some(next);
-        }
+        let facts = apply(&members, &goal).await;
+        assert!(runs(&facts), "{engine} {point}: {facts:?}");
+        assert_eq!(query(&host, &goal, "select 41 + 1"), "42", "{engine} {point}");
+        let servers = host.servers(&goal);
+        assert_eq!(servers, [facts.pid], "{engine} {point}: one server");
+        members.remove(member(&goal), Disposal::Purge).await.expect("remove");
+        host.assert_clean();
     }
 }
 
 #[tokio::test]
-async fn a_removal_is_repeated_after_a_death_anywhere_and_keeps_the_data() {
-    for engine in Engine::ALL.iter().copied() {
-        let host = Host::new();
-        let template = host.template(engine).await;
-        for point in ["members.after_retire", "members.after_halt", "members.after_data"] {
-            template.fill_pool();
-            let members = host.open().await;
-            let goal = host.goal(&members, engine);
-            let identity = apply(&members, &goal).await.engine_identity;
-            drop(members);
-            dies_at(&host, point, Order::Remove(goal.clone()));
-            let members = host.open().await;
-            members.remove(member(&goal), Disposal::Retain).await.expect("remove");
-            assert_eq!(host.names("retained").len(), 1, "{engine} {point}");
-            assert_eq!(host.servers(&goal), [0i64; 0]);
-            let source = pb::member_goal::DataSource::Retained;
-            let back = pb::MemberGoal { data: source.into(), generation: 9, ..goal.clone() };
-            assert_eq!(apply(&members, &back).await.engine_identity, identity, "{engine} {point}");
-            members.remove(member(&goal), Disposal::Purge).await.expect("remove");
-            host.assert_clean();
+async fn a_postgres_change_with_a_restart_is_repeated_after_a_death_anywhere_and_restarts_once() {
+    change(Engine::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_mariadb_change_with_a_restart_is_repeated_after_a_death_anywhere_and_restarts_once() {
+    change(Engine::Mariadb).await;
+}
+
+async fn change(engine: Engine) {
+    let host = Host::new();
+    let members = host.open().await;
+    let mut goal = host.goal(&members, engine);
+    apply(&members, &goal).await;
+    let mut members = Some(members);
+    for point in ["members.after_goal", "members.after_config", "members.after_stop", "members.after_start"] {
+        let connections = 60 + goal.generation;
+        goal = with(&goal, &[("max_connections", &connections.to_string())]);
+        goal.restarts += 1;
+        drop(members.take());
+        dies_at(&host, point, Order::Apply(goal.clone()));
+        let after_death = host.servers(&goal);
+        let next = host.open().await;
+        let facts = apply(&next, &goal).await;
+        assert!(runs(&facts) && facts.restarts == goal.restarts, "{engine} {point}: {facts:?}");
+        if point == "members.after_start" {
+            assert_eq!(host.servers(&goal), after_death, "{engine}: the restart was done before the death");
         }
+        assert_eq!(setting(&host, &goal, "max_connections"), connections.to_string(), "{engine} {point}");
+        assert_eq!(facts.pending_restart, [""; 0], "{engine} {point}");
+        members = Some(next);
+    }
+}
+
+#[tokio::test]
+async fn a_postgres_removal_is_repeated_after_a_death_anywhere_and_keeps_the_data() {
+    removal(Engine::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_mariadb_removal_is_repeated_after_a_death_anywhere_and_keeps_the_data() {
+    removal(Engine::Mariadb).await;
+}
+
+async fn removal(engine: Engine) {
+    let host = Host::new();
+    let template = host.template(engine).await;
+    for point in ["members.after_retire", "members.after_halt", "members.after_data"] {
+        template.fill_pool();
+        let members = host.open().await;
+        let goal = host.goal(&members, engine);
+        let identity = apply(&members, &goal).await.engine_identity;
+        drop(members);
+        dies_at(&host, point, Order::Remove(goal.clone()));
+        let members = host.open().await;
+        members.remove(member(&goal), Disposal::Retain).await.expect("remove");
+        assert_eq!(host.names("retained").len(), 1, "{engine} {point}");
+        assert_eq!(host.servers(&goal), [0i64; 0]);
+        let source = pb::member_goal::DataSource::Retained;
+        let back = pb::MemberGoal { data: source.into(), generation: 9, ..goal.clone() };
+        assert_eq!(apply(&members, &back).await.engine_identity, identity, "{engine} {point}");
+        members.remove(member(&goal), Disposal::Purge).await.expect("remove");
+        host.assert_clean();
     }
 }
 
