@@ -25,8 +25,6 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     packages::ensure(if arguments.yes { Consent::Given } else { Consent::Ask })?;
     DatabaseUser::ensure()?;
-    // The end-to-end suites run the real programs.
-    workspace::run(&mut workspace::cargo(&["build", "--workspace", "--bins"]))?;
     let database = ScratchPostgres::start()?;
     let runner: &[&str] = if workspace::has_program("cargo-nextest") {
         &["nextest", "run", "--workspace", "--no-tests=pass"]
@@ -37,6 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         workspace::cargo(runner)
             .args(&arguments.rest)
             .env("DATABASE_URL", database.url())
+            // Building every test also builds the programs, which the end-to-end suites run.
             .env("WINDLASS_BIN_DIR", workspace::target().join("debug")),
     )
 }
