@@ -49,8 +49,13 @@ impl Session for Connection {
                 Some(value) => objects::literal(value),
             };
             self.conn.query_drop(format!("set global {name} = {value}")).await.map_err(|error| {
-                let message = format!("parameters.{name}: {}", refused(error).message);
-                Error::new(ErrorKind::InvalidArgument, Reason::ParameterInvalid, message)
+                let error = refused(error);
+                if error.reason == Reason::DatabaseRefused {
+                    let message = format!("parameters.{name}: {}", error.message);
+                    Error::new(ErrorKind::InvalidArgument, Reason::ParameterInvalid, message)
+                } else {
+                    error
+                }
             })?;
         }
         self.conn.query_drop("flush ssl").await.map_err(refused)
