@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use futures::future::join_all;
+use futures::{StreamExt as _, future::join_all, stream};
 use windlass_core::{
     Reason,
     size::{GIB, Resources},
@@ -13,6 +13,10 @@ use crate::{
     testbed::{Bed, ask, name},
 };
 
+/// Fewer than the pool has connections, so that only the rows are fought for.
+const AT_ONCE: usize = 8;
+
+/// `n` creates, [`AT_ONCE`] of them at a time.
 async fn at_once(bed: &Bed, n: usize, make: impl Fn(usize) -> CreateInstance) -> Vec<Result<(), Reason>> {
     let tasks = (0..n).map(|i| {
         let (cx, caller, ask) = (Arc::clone(&bed.cx), bed.caller.clone(), make(i));
@@ -22,7 +26,7 @@ async fn at_once(bed: &Bed, n: usize, make: impl Fn(usize) -> CreateInstance) ->
             tx.commit().await.map_err(|error| error.reason)
         })
     });
-    join_all(tasks).await.into_iter().map(|joined| joined.expect("no panic")).collect()
+    stream::iter(tasks).buffer_unordered(AT_ONCE).map(|joined| joined.expect("no panic")).collect().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
