@@ -36,6 +36,7 @@ async fn warm_host(stack: &Stack, engine: Engine, aim: f64) -> Result<()> {
     let mut theirs = Samples::new(&baseline, "ms");
     let mut shares = Shares::default();
     for run in 0..RUNS {
+        quiet(stack, engine).await?;
         let mut bare = Bare::prepare(engine)?;
         theirs
             .time(async {
@@ -44,7 +45,6 @@ async fn warm_host(stack: &Stack, engine: Engine, aim: f64) -> Result<()> {
             })
             .await?;
         drop(bare);
-        quiet(stack, engine).await?;
         let id = format!("{engine}-{run}");
         let begin = Instant::now();
         let operation = create(stack, &id, engine).await?;
