@@ -44,7 +44,7 @@ impl Ground {
     /// There is no such user.
     pub fn command(&self, program: &Path) -> Result<Command> {
         let mut command = Command::new(program);
-        command.current_dir(&self.path);
+        command.current_dir(&self.path).env("TMPDIR", &self.path);
         if let Some(user) = database_user()? {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
