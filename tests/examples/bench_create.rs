@@ -36,7 +36,7 @@ async fn warm_host(stack: &Stack, engine: Engine, aim: f64) -> Result<()> {
     let mut theirs = Samples::new(&baseline, "ms");
     let mut shares = Shares::default();
     for run in 0..RUNS {
-        quiet(stack, engine).await?;
+        quiet(stack).await?;
         let mut bare = Bare::prepare(engine)?;
         theirs
             .time(async {
@@ -64,7 +64,7 @@ async fn warm_host(stack: &Stack, engine: Engine, aim: f64) -> Result<()> {
 async fn back_to_back(stack: &Stack, engine: Engine) -> Result<()> {
     let mut answered = Samples::new(&format!("{engine}: to the first answer, one create right after the other"), "ms");
     let ids: Vec<String> = (0..RUNS).map(|run| format!("{engine}-row-{run}")).collect();
-    quiet(stack, engine).await?;
+    quiet(stack).await?;
     for id in &ids {
         answered
             .time(async {
@@ -91,15 +91,13 @@ async fn first_answer(stack: &Stack, id: &str) -> Result<()> {
     client::ask(&stack.api.instances().get_connection(request).await?.into_inner()).await
 }
 
-/// Waits until the pool has a directory for this engine and nothing but the agent runs.
-async fn quiet(stack: &Stack, engine: Engine) -> Result<()> {
+/// Waits until the pool has a directory for each engine and nothing but the agent runs.
+async fn quiet(stack: &Stack) -> Result<()> {
     let host = &stack.hosts[0];
     let pool = host.directory.join("state/warm");
     wait_until("a warm and quiet host", Duration::from_secs(60), async || {
-        let ready = std::fs::read_dir(&pool)?.flatten().any(|entry| {
-            entry.file_name().to_string_lossy().starts_with(engine.as_str()) && entry.path().join("data").exists()
-        });
-        ensure!(ready, "{} has none for {engine}", pool.display());
+        let ready = std::fs::read_dir(&pool)?.flatten().filter(|entry| entry.path().join("data").exists()).count();
+        ensure!(ready == Engine::ALL.len(), "{ready} directories in {}", pool.display());
         let busy = windlass_tests::database::processes_below(&host.directory);
         ensure!(busy.len() == 1, "{busy:?}");
         Ok(())
