@@ -91,7 +91,7 @@ impl Bare {
             return self.start().await;
         }
         let mut command = self.ground.command(&postgres("pg_ctl")?)?;
-        command.args(["restart", "-w", "-s", "-D"]).arg(self.data()).arg("-l").arg(self.ground.path("log"));
+        command.args(["restart", "-w", "-s", "-D"]).arg(self.data()).arg("-l").arg(self.ground.path("restarts.log"));
         // Its server must not hold a pipe of ours open.
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         ensure!(status.success(), "pg_ctl restart: {status}");
