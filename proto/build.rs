@@ -15,6 +15,9 @@ const FILES: &[&str] = &[
     "windlass/api/v1/keys.proto",
     "windlass/api/v1/events.proto",
     "windlass/agent/v1/agent.proto",
+    "windlass/agent/v1/replication.proto",
+    "windlass/agent/v1/peer.proto",
+    "windlass/proxy/v1/proxy.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

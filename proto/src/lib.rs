@@ -25,3 +25,12 @@ pub mod agent {
         include!(concat!(env!("OUT_DIR"), "/windlass.agent.v1.serde.rs"));
     }
 }
+
+/// What proxies and the control plane say to each other.
+pub mod proxy {
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/windlass.proxy.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/windlass.proxy.v1.serde.rs"));
+    }
+}

@@ -48,6 +48,7 @@ pub(super) async fn hello(link: &Link, client: &mut Client) -> Result<pb::Cadenc
         port_low: host.ports.0.into(),
         port_high: host.ports.1.into(),
         engines: engines.iter().map(|(engine, _)| engine.clone()).collect(),
+        peer_port: 0,
     };
     let answer = call(ANSWER, client.hello(link.request(request))).await?;
     for (engine, json) in engines {

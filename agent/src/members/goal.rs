@@ -100,7 +100,12 @@ impl Goal {
         let source = match member_goal::DataSource::try_from(order.data) {
             Ok(member_goal::DataSource::Initialise) => Source::Initialise,
             Ok(member_goal::DataSource::Retained) => Source::Retained,
-            Ok(member_goal::DataSource::Existing | member_goal::DataSource::Unspecified) | Err(_) => Source::Existing,
+            Ok(
+                member_goal::DataSource::Existing
+                | member_goal::DataSource::Cloned
+                | member_goal::DataSource::Unspecified,
+            )
+            | Err(_) => Source::Existing,
         };
         let port = u16::try_from(order.port).ok().filter(|port| *port > 0);
         let port = port.ok_or_else(|| Error::invalid("goal.port", format!("{} is not 1 to 65535", order.port)))?;

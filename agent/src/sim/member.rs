@@ -38,7 +38,7 @@ impl Members {
             let member = match goal.data() {
                 DataSource::Initialise => Member { identity: id.short(), ..Member::default() },
                 DataSource::Retained => self.retained.remove(&id).ok_or_else(|| no_data(id))?,
-                DataSource::Existing | DataSource::Unspecified => return Err(no_data(id)),
+                DataSource::Existing | DataSource::Cloned | DataSource::Unspecified => return Err(no_data(id)),
             };
             self.live.insert(id, member);
         }

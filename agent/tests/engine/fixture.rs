@@ -130,6 +130,7 @@ impl Host {
             parameters: (engine.descriptor().defaults)(&size),
             power: member_goal::Power::On.into(),
             restarts: 0,
+            replicated: false,
             data: member_goal::DataSource::Initialise.into(),
             admin: Some(user(engine, "app", PASSWORD, pb::ApplyObject { administrator: true, ..Default::default() })),
         }

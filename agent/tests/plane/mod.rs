@@ -507,4 +507,18 @@ impl AgentService for Service {
     ) -> Result<Response<pb::CertificateBundle>, Status> {
         Ok(Response::new(self.0.ca.sign(&request.into_inner().csr_der, 3600)?))
     }
+
+    async fn report_replication(
+        &self,
+        _: Request<pb::ReplicationReport>,
+    ) -> Result<Response<pb::ReplicationOrders>, Status> {
+        Ok(Response::new(pb::ReplicationOrders::default()))
+    }
+
+    async fn watch_replication(
+        &self,
+        _: Request<pb::ReplicationWatch>,
+    ) -> Result<Response<pb::ReplicationOrders>, Status> {
+        Ok(Response::new(pb::ReplicationOrders::default()))
+    }
 }

@@ -41,6 +41,8 @@ impl Who {
             name: cx.instance(name).await?,
             user: self.user.clone().unwrap_or_default(),
             database: self.database.clone().unwrap_or_default(),
+            direct: false,
+            read_only: false,
         };
         let api = cx.api().await?;
         api.call(async || api.instances().get_connection(request.clone()).await).await

@@ -23,6 +23,7 @@ async fn with_connection(engine: &'static str, client: &'static str, scheme: &'s
             uri: format!("{scheme}://app@10.0.0.7:5501/app"),
             client: client.to_owned(),
             state: pb::instance::State::Running.into(),
+            via: "direct".to_owned(),
         })
     });
     bench

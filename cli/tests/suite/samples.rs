@@ -19,7 +19,12 @@ pub(crate) fn instance(name: &str) -> pb::Instance {
         resources: Some(pb::Resources { cpu_millis: 500, memory_bytes: 512 << 20, disk_bytes: 2 << 30 }),
         parameters: BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]),
         labels: BTreeMap::from([("team".to_owned(), "shop".to_owned())]),
-        endpoints: vec![pb::Endpoint { host: "10.0.0.7".to_owned(), port: 5501, role: "primary".to_owned() }],
+        endpoints: vec![pb::Endpoint {
+            host: "10.0.0.7".to_owned(),
+            port: 5501,
+            role: "primary".to_owned(),
+            via: "direct".to_owned(),
+        }],
         members: vec![pb::Member {
             host: "hosts/host-1".to_owned(),
             role: "primary".to_owned(),

@@ -82,6 +82,8 @@ create table host (
     address            text not null default '',
     port_low           integer not null default 0,
     port_high          integer not null default 0,
+    -- where other agents reach this one; 0 if they cannot
+    peer_port          integer not null default 0,
     capacity_cpu_millis bigint not null default 0,
     capacity_memory    bigint not null default 0,
     capacity_disk      bigint not null default 0,
@@ -107,6 +109,8 @@ create table host (
 create table join_token (
     id            uuid primary key,
     secret_sha256 bytea not null unique,
+    -- host or proxy: what may enrol with it
+    purpose       text not null default 'host',
     host_name     text not null default '',
     region        text not null default '',
     zone          text not null default '',
@@ -117,7 +121,8 @@ create table join_token (
     use_time      timestamptz,
     -- SHA-256 of the public key that used it: the same one may repeat a lost enrolment
     used_by_key   bytea,
-    host_id       uuid references host
+    host_id       uuid references host,
+    proxy_id      uuid
 );
 
 create table host_certificate (
@@ -174,6 +179,8 @@ create table member (
     instance_id   uuid not null references instance on delete cascade,
     host_id       uuid not null references host,
     role          text not null default 'primary',
+    -- never acknowledges commits, never promoted by itself
+    asynchronous  boolean not null default false,
     -- null once the port is given back
     port          integer,
     -- what is reserved on the host for it now
@@ -196,6 +203,46 @@ create table blocked_port (
     port    integer not null,
     until   timestamptz not null,
     primary key (host_id, port)
+);
+
+-- Replicated instances: who leads, whose receipts count, what each member is ordered. Every change is one
+-- compare-and-set on (epoch, rev), under the owner's epoch.
+create table ha_cluster (
+    instance_id uuid primary key references instance on delete cascade,
+    shard       smallint not null,
+    epoch       bigint not null,
+    rev         bigint not null,
+    -- windlass_logic::ha::Cluster
+    state       jsonb not null,
+    update_time timestamptz not null default now()
+) with (fillfactor = 50);
+
+-- Programs that route clients.
+create table proxy (
+    id             uuid primary key,
+    name           text not null unique,
+    address        text not null default '',
+    port           integer not null default 0,
+    domain         text not null default '',
+    proxy_version  text not null default '',
+    session_id     text not null default '',
+    last_seen_time timestamptz,
+    certificate_expire_time timestamptz,
+    revoke_time    timestamptz,
+    create_time    timestamptz not null default now()
+);
+
+-- Where clients reach an instance; derived from members and proxies, kept for listing and for naming services.
+create table endpoint (
+    instance_id uuid not null references instance on delete cascade,
+    -- primary or replica
+    role        text not null,
+    -- proxy or direct
+    via         text not null,
+    host        text not null,
+    port        integer not null,
+    update_time timestamptz not null default now(),
+    primary key (instance_id, role, via, host, port)
 );
 
 -- Users, databases and extensions as wanted.

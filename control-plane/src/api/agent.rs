@@ -195,4 +195,18 @@ impl AgentService for AgentApi {
     ) -> Result<Response<pb::CertificateBundle>, Status> {
         answer(self.sign_member(request).await)
     }
+
+    async fn report_replication(
+        &self,
+        _: Request<pb::ReplicationReport>,
+    ) -> Result<Response<pb::ReplicationOrders>, Status> {
+        Err(Status::unimplemented("report_replication"))
+    }
+
+    async fn watch_replication(
+        &self,
+        _: Request<pb::ReplicationWatch>,
+    ) -> Result<Response<pb::ReplicationOrders>, Status> {
+        Err(Status::unimplemented("watch_replication"))
+    }
 }

@@ -133,6 +133,28 @@ impl InstanceService for Api {
         .await
     }
 
+    async fn switchover_instance(
+        &self,
+        _: Request<pb::SwitchoverInstanceRequest>,
+    ) -> Result<Response<pb::Operation>, Status> {
+        Err(Status::unimplemented("switchover_instance"))
+    }
+
+    async fn failover_instance(
+        &self,
+        _: Request<pb::FailoverInstanceRequest>,
+    ) -> Result<Response<pb::Operation>, Status> {
+        Err(Status::unimplemented("failover_instance"))
+    }
+
+    async fn add_replica(&self, _: Request<pb::AddReplicaRequest>) -> Result<Response<pb::Operation>, Status> {
+        Err(Status::unimplemented("add_replica"))
+    }
+
+    async fn remove_replica(&self, _: Request<pb::RemoveReplicaRequest>) -> Result<Response<pb::Operation>, Status> {
+        Err(Status::unimplemented("remove_replica"))
+    }
+
     async fn explain_instance(
         &self,
         request: Request<pb::ExplainInstanceRequest>,

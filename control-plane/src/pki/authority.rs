@@ -15,7 +15,7 @@ use rustls::pki_types::DnsName;
 use secrecy::{ExposeSecret, SecretString};
 use windlass_core::{
     Error,
-    id::{HostId, MemberId},
+    id::{HostId, MemberId, ProxyId},
 };
 use windlass_kit::{
     random,
@@ -26,6 +26,9 @@ use super::request::RequestedKey;
 use crate::secrets::Sealer;
 
 const CA_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
+/// Subjects are `CN=<id>,OU=<unit>`: no host's name can look like one.
+const MEMBER_UNIT: &str = "windlass-member";
+const PROXY_UNIT: &str = "windlass-proxy";
 /// Clocks differ; but a short-lived certificate must not be past half of its life when it is signed.
 const LONGEST_BACKDATE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -144,6 +147,19 @@ impl Authority {
     pub fn sign_host(&self, key: &RequestedKey, host: HostId, name: &str, now: Timestamp) -> Result<SignedCert, Error> {
         let mut params = params(name, now, now + self.validity.host)?;
         params.subject_alt_names = vec![SanType::URI(uri(super::peer::host_uri(host))?)];
+        // Agents are each other's servers too.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params, key.public_key())
+    }
+
+    /// Signs the client certificate of a proxy. Databases know it by its subject.
+    ///
+    /// # Errors
+    /// `INTERNAL` if the crypto library fails.
+    pub fn sign_proxy(&self, key: &RequestedKey, proxy: ProxyId, now: Timestamp) -> Result<SignedCert, Error> {
+        let mut params = params(&proxy.to_string(), now, now + self.validity.host)?;
+        params.distinguished_name.push(DnType::OrganizationalUnitName, PROXY_UNIT);
+        params.subject_alt_names = vec![SanType::URI(uri(format!("windlass://proxy/{proxy}"))?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params, key.public_key())
     }
@@ -161,12 +177,14 @@ impl Authority {
         now: Timestamp,
     ) -> Result<SignedCert, Error> {
         let mut params = params(&member.to_string(), now, now + self.validity.member)?;
+        params.distinguished_name.push(DnType::OrganizationalUnitName, MEMBER_UNIT);
         params.subject_alt_names = vec![SanType::URI(uri(format!("windlass://member/{member}"))?)];
         for name in names {
             params.subject_alt_names.push(SanType::DnsName(dns_name(name)?));
         }
         params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // A replica shows it to its leader.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params, key.public_key())
     }
 

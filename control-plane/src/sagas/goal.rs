@@ -38,6 +38,7 @@ pub(crate) fn member_goal(
         restarts: spec.restarts,
         data: data.into(),
         admin,
+        replicated: false,
     }
 }
 

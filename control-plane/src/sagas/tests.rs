@@ -81,6 +81,7 @@ impl Bench {
             placement: PlacementRules::default(),
             deletion_protection: false,
             restarts: 0,
+            replication: windlass_core::replication::Replication::default(),
         };
         let id = windlass_core::id::InstanceId::new();
         let new = NewInstance {

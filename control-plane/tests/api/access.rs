@@ -107,6 +107,7 @@ impl Theirs {
             placement: PlacementRules::default(),
             deletion_protection: false,
             restarts: 0,
+            replication: windlass_core::replication::Replication::default(),
         };
         let labels = Default::default();
         let new = NewInstance { id: instance, project_id, name: "db", labels: &labels, spec: &spec, shard: 0 };

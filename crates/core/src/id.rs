@@ -63,6 +63,8 @@ ids! {
     MemberId, "member";
     /// A host that runs an agent.
     HostId, "host";
+    /// A proxy: one process that routes clients.
+    ProxyId, "proxy";
     /// A user-visible long-running operation; its saga carries the same id.
     OperationId, "operation";
     /// A command to one agent.

@@ -71,12 +71,19 @@ pub(in crate::api) fn instance(view: InstanceView) -> pb::Instance {
         delete_time: row.delete_time.map(time),
         purge_time: row.purge_time.map(time),
         error: row.error.as_ref().map(failure),
+        replication: None,
+        replication_status: None,
     }
 }
 
 fn endpoint(member: &MemberRow) -> Option<pb::Endpoint> {
     let port = member.port?;
-    Some(pb::Endpoint { host: member.host_address.clone(), port: port.into(), role: member.role.to_string() })
+    Some(pb::Endpoint {
+        host: member.host_address.clone(),
+        port: port.into(),
+        role: member.role.to_string(),
+        via: "direct".to_owned(),
+    })
 }
 
 fn member(row: MemberRow) -> pb::Member {
@@ -93,6 +100,7 @@ fn member(row: MemberRow) -> pb::Member {
         memory_used_bytes: facts.memory_used_bytes,
         connections: facts.connections,
         pid: facts.pid,
+        ..pb::Member::default()
     }
 }
 
@@ -214,6 +222,7 @@ pub(in crate::api) fn connection(given: &Connection, ca_pem: &str) -> pb::Connec
         uri: given.uri.clone(),
         client: given.engine.descriptor().client.to_owned(),
         state: state(given.lifecycle).into(),
+        via: "direct".to_owned(),
     }
 }
 

@@ -79,6 +79,7 @@ pub async fn create(cx: &Context, tx: &mut Tx, caller: &Caller, ask: CreateInsta
         placement: ask.placement,
         deletion_protection: ask.deletion_protection,
         restarts: 0,
+        replication: windlass_core::replication::Replication::default(),
     };
     let full = InstanceName { project: project.name.clone(), instance: name.to_string() }.path();
     let id = InstanceId::new();

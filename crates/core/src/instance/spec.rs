@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{engine::Engine, size::Resources};
+use crate::{engine::Engine, replication::Replication, size::Resources};
 
 crate::words! {
     /// Whether the members are to run.
@@ -53,4 +53,7 @@ pub struct InstanceSpec {
     /// Grows with each requested restart, so that a restart is desired state and not a lost message.
     #[serde(default)]
     pub restarts: u64,
+    /// Members beside the primary.
+    #[serde(default)]
+    pub replication: Replication,
 }
