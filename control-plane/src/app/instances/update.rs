@@ -188,6 +188,7 @@ mod tests {
             placement: Default::default(),
             deletion_protection: false,
             restarts: 3,
+            replication: windlass_core::replication::Replication::default(),
         }
     }
 
