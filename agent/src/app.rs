@@ -26,8 +26,8 @@ use crate::{
     host::facts::{self, LoadMeter},
     journal::{FileStorage, Journal},
     link::{
-        Enrolment, HostDescription, Link, LinkCertificates, LinkParts, LoadSource, Pace, TlsDialer, TokenSource,
-        host_identity, keep_connected,
+        Enrolment, HostDescription, Link, LinkCertificates, LinkParts, LoadSource, NoReplication, Pace,
+        ReplicationLink, TlsDialer, TokenSource, host_identity, keep_connected,
     },
     lock::StateLock,
     members::Members,
@@ -55,8 +55,10 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
     let journal = Journal::open(FileStorage::new(config.state_dir.join("journal")))?;
     let outbox = Outbox::default();
     let executor = Executor::start(members.clone(), journal, outbox.clone(), failpoints.clone());
+    let session_id = Uuid::now_v7().to_string();
+    let replication = ReplicationLink::new(session_id.clone(), Arc::new(NoReplication::default()));
     let link = Arc::new(Link::new(LinkParts {
-        session_id: Uuid::now_v7().to_string(),
+        session_id,
         host: HostDescription {
             boot_id: facts::boot_id()?,
             capacity: config.capacity(facts::capacity(&config.state_dir)?)?,
@@ -67,6 +69,7 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
         target: members.clone(),
         executor: executor.clone(),
         outbox,
+        replication,
         certificates,
         failpoints,
         metadata: MetadataMap::new(),

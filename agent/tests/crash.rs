@@ -24,7 +24,8 @@ use windlass_agent::{
     commands::{CommandTarget, Executor, Order, Outbox},
     journal::{FileStorage, Journal},
     link::{
-        Enrolment, HostIdentity, Link, LinkCertificates, LinkParts, LoadSource, TlsDialer, TokenSource, keep_connected,
+        Enrolment, HostIdentity, Link, LinkCertificates, LinkParts, LoadSource, NoReplication, ReplicationLink,
+        TlsDialer, TokenSource, keep_connected,
     },
     members::{Disposal, InstalledEngine},
     sim::SimPlan,
@@ -130,6 +131,7 @@ async fn agent_process(directory: PathBuf, endpoint: String) {
     let plan = SimPlan::default();
     let link = Link::new(LinkParts {
         session_id: CommandId::new().to_string(),
+        replication: ReplicationLink::new(CommandId::new().to_string(), Arc::new(NoReplication::default())),
         host: plan.host,
         load: Arc::new(NoLoad),
         target,

@@ -13,7 +13,8 @@ use windlass_agent::{
     commands::{CommandTarget as _, Executor, Outbox},
     journal::{Journal, MemoryStorage},
     link::{
-        Enrolment, HostIdentity, Link, LinkCertificates, LinkParts, LinkStatus, LoadSource, TokenSource, host_identity,
+        Enrolment, HostIdentity, Link, LinkCertificates, LinkParts, LinkStatus, LoadSource, NoReplication,
+        ReplicationLink, TokenSource, host_identity,
     },
     sim::{FakeTarget, SimAgent, SimConnection, SimPlan, Times},
 };
@@ -66,6 +67,7 @@ fn idle_link() -> Link {
     let executor = Executor::start(target.clone(), journal, outbox.clone(), Failpoints::none());
     Link::new(LinkParts {
         session_id: "session".to_owned(),
+        replication: ReplicationLink::new("session".to_owned(), Arc::new(NoReplication::default())),
         host: plan.host,
         load: Arc::new(NoLoad),
         target,

@@ -1,7 +1,7 @@
 //! The connection to the control plane.
 //!
 //! Owns: the host's identity and its renewal, dialling, and the conversation on a connection: hello, then parked polls,
-//! reports and heartbeats side by side. The agent dials out only. Why a long poll: the control plane needs no route to
+//! reports, heartbeats and what replication says side by side. The agent dials out only. Why a long poll: the control plane needs no route to
 //! the host, and an idle agent costs one parked call.
 //!
 //! Invariants: the end of a connection, however it comes, ends no command and no database; the agent reconnects for ever,
@@ -23,6 +23,7 @@ mod identity;
 mod poll;
 mod reconnect;
 mod renew;
+pub mod replication;
 mod report;
 mod session;
 mod status;
@@ -33,5 +34,6 @@ pub use enrol::{Enrolment, TokenSource};
 pub use hello::HostDescription;
 pub use identity::HostIdentity;
 pub use reconnect::{Pace, identity as host_identity, keep_connected};
+pub use replication::{NoReplication, ReplicationLink, ReplicationTarget};
 pub use session::{Link, LinkParts, LoadSource};
 pub use status::LinkStatus;

@@ -24,7 +24,9 @@ use super::{
     happenings::Happenings,
     heartbeat,
     hello::{self, Engines},
-    poll, renew, report,
+    poll, renew, replication,
+    replication::ReplicationLink,
+    report,
 };
 use crate::commands::{CommandTarget, Executor, Outbox};
 
@@ -55,6 +57,8 @@ pub struct LinkParts {
     pub executor: Executor,
     /// Holds results.
     pub outbox: Outbox,
+    /// Facts and orders of replicated members.
+    pub replication: Arc<ReplicationLink>,
     /// Gets the connection for member certificates.
     pub certificates: LinkCertificates,
     /// Places where tests make things fail.
@@ -137,6 +141,7 @@ impl Link {
         tracing::info!(endpoint, "connected");
         self.parts.outbox.again();
         self.parts.certificates.connected(client.clone());
+        self.parts.replication.connected(client.clone());
         self.set_status(LinkStatus::Connected { endpoint: endpoint.to_owned() });
         let talk = Conversation {
             link: self,
@@ -146,6 +151,7 @@ impl Link {
         };
         let ended = talk.run(told, identity, stop).await;
         self.parts.certificates.disconnected();
+        self.parts.replication.disconnected();
         Conversed { ended, cadence: Some(talk.cadence()), lasted: begun.elapsed() }
     }
 
@@ -193,6 +199,10 @@ impl Link {
         &self.parts.outbox
     }
 
+    pub(super) fn replication(&self) -> &ReplicationLink {
+        &self.parts.replication
+    }
+
     pub(super) fn failpoints(&self) -> &Failpoints {
         &self.parts.failpoints
     }
@@ -235,6 +245,7 @@ impl Conversation<'_> {
         // Boxed: together they are some kilobytes, and there may be a thousand of them in one test.
         let (poll, report) = (Box::pin(poll::run(self)), Box::pin(report::run(self)));
         let (heartbeat, renew) = (Box::pin(heartbeat::run(self, told)), Box::pin(renew));
+        let (facts, orders) = (Box::pin(replication::report(self)), Box::pin(replication::watch(self)));
         tokio::select! {
             biased;
             () = stop.cancelled() => {
@@ -249,6 +260,8 @@ impl Conversation<'_> {
             Err(error) = report => Ended::Lost(error),
             Err(error) = heartbeat => Ended::Lost(error),
             Err(error) = renew => Ended::Lost(error),
+            Err(error) = facts => Ended::Lost(error),
+            Err(error) = orders => Ended::Lost(error),
         }
     }
 

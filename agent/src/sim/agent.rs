@@ -20,8 +20,8 @@ use crate::{
     commands::{Executor, Outbox},
     journal::{Journal, MemoryStorage},
     link::{
-        Dialer, HostDescription, HostIdentity, Link, LinkCertificates, LinkParts, LinkStatus, LoadSource, Pace,
-        TlsDialer, keep_connected,
+        Dialer, HostDescription, HostIdentity, Link, LinkCertificates, LinkParts, LinkStatus, LoadSource,
+        NoReplication, Pace, ReplicationLink, TlsDialer, keep_connected,
     },
     members::InstalledEngine,
 };
@@ -125,8 +125,10 @@ impl SimAgent {
             SimConnection::Shared { metadata, .. } => metadata.clone(),
             SimConnection::Enrolled { .. } => MetadataMap::new(),
         };
+        let session_id = Uuid::now_v7().to_string();
         let link = Link::new(LinkParts {
-            session_id: Uuid::now_v7().to_string(),
+            replication: ReplicationLink::new(session_id.clone(), Arc::new(NoReplication::default())),
+            session_id,
             host: self.plan.host.clone(),
             load: Arc::new(NoLoad),
             target: self.target.clone(),
