@@ -72,6 +72,8 @@ pub struct AgentHello {
     pub port_low: u16,
     /// Last port for members.
     pub port_high: u16,
+    /// Where other agents reach it; 0 if they cannot.
+    pub peer_port: u16,
     /// Installed engines, as JSON: a list of objects with `engine`, `version`, `full_version`, `catalogue_digest`.
     pub engines: Value,
 }
@@ -199,7 +201,7 @@ pub async fn host_hello_tx(tx: &mut PgConnection, host: HostId, hello: &AgentHel
     sqlx::query_scalar!(
         "update host
             set agent_version = $2, boot_id = $3, capacity_cpu_millis = $5, capacity_memory = $6, capacity_disk = $7,
-                address = $8, port_low = $9, port_high = $10, engines = $11, last_seen_time = now(),
+                address = $8, port_low = $9, port_high = $10, engines = $11, peer_port = $12, last_seen_time = now(),
                 happenings = case when session_id = $4 then happenings else 0 end, session_id = $4
           where id = $1
       returning happenings",
@@ -213,7 +215,8 @@ pub async fn host_hello_tx(tx: &mut PgConnection, host: HostId, hello: &AgentHel
         hello.address,
         i32::from(hello.port_low),
         i32::from(hello.port_high),
-        hello.engines
+        hello.engines,
+        i32::from(hello.peer_port)
     )
     .fetch_optional(tx)
     .await

@@ -17,6 +17,7 @@ mod db;
 pub mod drift;
 mod error;
 pub mod events;
+pub mod ha;
 pub mod hosts;
 pub mod idempotency;
 pub mod instances;

@@ -32,8 +32,12 @@ pub struct MemberRow {
     pub host_address: String,
     /// Whether the host's agent can be reached.
     pub host_state: HostState,
+    /// Zone of the host, empty if unset.
+    pub zone: String,
     /// What it is to its instance.
     pub role: MemberRole,
+    /// It never acknowledges commits and is never promoted by itself.
+    pub asynchronous: bool,
     /// Its port; None once it is given back.
     pub port: Option<u16>,
     /// What is reserved for it.
@@ -72,7 +76,7 @@ pub async fn members_of_tx(tx: &mut PgConnection, instances: &[InstanceId]) -> R
     let rows = sqlx::query!(
         r#"select m.id as "id: MemberId", m.instance_id as "instance_id: InstanceId", m.host_id as "host_id: HostId",
                   h.name as host_name, h.address as host_address, h.state as "host_state: HostState",
-                  m.role as "role: MemberRole", m.port, m.cpu_millis, m.memory_bytes, m.disk_bytes,
+                  h.zone, m.role as "role: MemberRole", m.asynchronous, m.port, m.cpu_millis, m.memory_bytes, m.disk_bytes,
                   m.process as "process: Process", m.facts, m.observed_generation, m.observed_time, m.create_time
              from member m join host h on h.id = m.host_id
             where m.instance_id = any($1)
@@ -91,7 +95,9 @@ pub async fn members_of_tx(tx: &mut PgConnection, instances: &[InstanceId]) -> R
             host_name: r.host_name,
             host_address: r.host_address,
             host_state: r.host_state,
+            zone: r.zone,
             role: r.role,
+            asynchronous: r.asynchronous,
             port: r.port.and_then(|port| u16::try_from(port).ok()),
             reserved: Resources {
                 cpu_millis: r.cpu_millis.unsigned_abs(),

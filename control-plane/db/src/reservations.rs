@@ -32,6 +32,8 @@ pub struct NewMember {
     pub host_id: HostId,
     /// What it is to its instance.
     pub role: MemberRole,
+    /// It never acknowledges commits and is never promoted by itself.
+    pub asynchronous: bool,
     /// What it reserves.
     pub resources: Resources,
 }
@@ -68,12 +70,13 @@ pub async fn project_instances_add_tx(tx: &mut PgConnection, project: ProjectId,
 /// Those of the database.
 pub async fn member_reserve_tx(tx: &mut PgConnection, new: &NewMember) -> Result<Option<u16>, Error> {
     sqlx::query!(
-        "insert into member (id, instance_id, host_id, role, cpu_millis, memory_bytes, disk_bytes)
-         values ($1, $2, $3, $4, 0, 0, 0)",
+        "insert into member (id, instance_id, host_id, role, asynchronous, cpu_millis, memory_bytes, disk_bytes)
+         values ($1, $2, $3, $4, $5, 0, 0, 0)",
         new.id.0,
         new.instance_id.0,
         new.host_id.0,
-        new.role.as_str()
+        new.role.as_str(),
+        new.asynchronous
     )
     .execute(&mut *tx)
     .await

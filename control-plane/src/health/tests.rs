@@ -33,6 +33,7 @@ fn hello(session: &str) -> AgentHello {
         address: "127.0.0.1".into(),
         port_low: 5000,
         port_high: 6000,
+        peer_port: 0,
         engines: json!([]),
     }
 }

@@ -99,6 +99,7 @@ impl Bench {
             instance_id: id,
             host_id: host,
             role: MemberRole::Primary,
+            asynchronous: false,
             resources: spec.resources,
         };
         reservations::member_reserve_tx(tx, &member).await.expect("member").expect("a port");

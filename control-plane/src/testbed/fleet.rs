@@ -39,6 +39,7 @@ pub(crate) async fn add_host(db: &Db, name: &str, capacity: Resources) -> HostId
         address: format!("{name}.test"),
         port_low: 20000,
         port_high: 20049,
+        peer_port: 7411,
         engines: json!(engines),
     };
     host_hello_tx(&mut tx, id, &hello).await.expect("hello");

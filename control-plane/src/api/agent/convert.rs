@@ -78,6 +78,8 @@ pub(super) fn hello(hello: pb::HelloRequest) -> Result<AgentHello, Error> {
         address: clean(&hello.address),
         port_low,
         port_high,
+        // No port means that it has no peers, which is not worth refusing it.
+        peer_port: u16::try_from(hello.peer_port).unwrap_or(0),
         engines: Value::Array(engines),
     })
 }

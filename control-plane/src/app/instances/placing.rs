@@ -43,6 +43,7 @@ pub(super) async fn place_tx(
             instance_id: request.instance,
             host_id: host,
             role,
+            asynchronous: false,
             resources: request.resources,
         };
         if reservations::member_reserve_tx(tx, &new).await?.is_some() {
