@@ -19,7 +19,7 @@ use windlass_core::{
 };
 use windlass_kit::{
     random,
-    tls::{Authorities, CertificateDer, Identity, Pin},
+    tls::{Authorities, CertificateDer, Identity, Pin, host_uri},
 };
 
 use super::request::RequestedKey;
@@ -146,7 +146,7 @@ impl Authority {
     /// `INTERNAL` if the crypto library fails.
     pub fn sign_host(&self, key: &RequestedKey, host: HostId, name: &str, now: Timestamp) -> Result<SignedCert, Error> {
         let mut params = params(name, now, now + self.validity.host)?;
-        params.subject_alt_names = vec![SanType::URI(uri(super::peer::host_uri(host))?)];
+        params.subject_alt_names = vec![SanType::URI(uri(host_uri(host))?)];
         // Agents are each other's servers too.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params, key.public_key())

@@ -6,7 +6,6 @@
 
 mod authority;
 mod enrol;
-mod peer;
 mod request;
 mod server;
 #[cfg(test)]
@@ -14,7 +13,9 @@ mod tests;
 
 pub use authority::{Authority, SignedCert, StoredAuthority, Validity};
 pub use enrol::{Admission, TokenFacts, TokenUse, admit};
-pub use peer::{PeerHost, peer_host};
 pub use request::RequestedKey;
 pub use server::keep_server_identity;
-pub use windlass_kit::token::{ApiKey, JoinToken};
+pub use windlass_kit::{
+    tls::{PeerHost, peer_host},
+    token::{ApiKey, JoinToken},
+};

@@ -224,3 +224,56 @@ proptest! {
         prop_assert!(peer_host(Some(&[CertificateDer::from(bytes)]), Timestamp::now()).is_err());
     }
 }
+
+#[tokio::test]
+async fn hosts_reach_each_other_by_identity_and_not_by_address() {
+    let (authority, stranger) = (authority(), authority());
+    let (here, there) = (HostId::new(), HostId::new());
+    let shutdown = Shutdown::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let endpoint = format!("https://{}", listener.local_addr().expect("address"));
+    let authorities = authority.authorities().expect("authorities");
+    let server = IdentityStore::new(host_identity(&authority, there, Timestamp::now()));
+    let mut incoming = tls::serve(listener, server, &authorities, Limits::default(), &shutdown).expect("serves");
+    let client = IdentityStore::new(host_identity(&authority, here, Timestamp::now()));
+    let dial = async |trust| tls::connect(&endpoint, &trust, Some(client.clone())).await;
+
+    let (accepted, channel) =
+        tokio::join!(tokio::time::timeout(BOUND, incoming.next()), dial(Trust::Host(authorities.clone(), there)));
+    channel.expect("the host dialled answers");
+    let stream = accepted.expect("in time").expect("open").expect("accepted");
+    let seen = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
+    assert_eq!(peer_host(seen.as_deref(), Timestamp::now()).expect("a host").host, here);
+
+    let error = dial(Trust::Host(authorities, here)).await.expect_err("another host answers");
+    assert_eq!(error.reason, Reason::ServerCertificateInvalid, "{error}");
+    assert!(error.message.contains("not host"), "{error}");
+    let error = dial(Trust::Host(stranger.authorities().expect("authorities"), there)).await.expect_err("another CA");
+    assert_eq!(error.reason, Reason::ServerCertificateInvalid, "{error}");
+    shutdown.begin();
+}
+
+#[test]
+fn what_a_host_signed_is_believed_and_nothing_else() {
+    let (authority, stranger, host) = (authority(), authority(), HostId::new());
+    let now = Timestamp::now();
+    let identity = host_identity(&authority, host, now);
+    let (message, leaf) = (b"facts", &identity.chain()[0]);
+    let signature = identity.sign(message).expect("signs");
+    let authorities = authority.authorities().expect("authorities");
+    let check = |certificate: &[u8], message: &[u8], signature: &[u8]| {
+        tls::signed_by(&authorities, certificate, message, signature, now)
+    };
+    assert_eq!(check(leaf, message, &signature).expect("its own").host, host);
+    check(leaf, b"lies", &signature).expect_err("another message");
+    check(leaf, message, &[]).expect_err("no signature");
+    check(&[], message, &signature).expect_err("no certificate");
+    let other = host_identity(&authority, host, now);
+    check(&other.chain()[0], message, &signature).expect_err("another key of the same host");
+    let forged = host_identity(&stranger, host, now);
+    let signature = forged.sign(message).expect("signs");
+    check(&forged.chain()[0], message, &signature).expect_err("another CA");
+    let late = now + SignedDuration::from_hours(48);
+    let signature = identity.sign(message).expect("signs");
+    tls::signed_by(&authorities, leaf, message, &signature, late).expect_err("expired");
+}

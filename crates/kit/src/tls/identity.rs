@@ -49,6 +49,16 @@ impl Identity {
         &self.key.cert
     }
 
+    /// Signs a message: ECDSA P-256 with SHA-256, DER. [`super::signed_by`] checks it.
+    ///
+    /// # Errors
+    /// `INTERNAL` if the key is of another kind, which no host's is.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signer = self.key.key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
+        let signer = signer.ok_or_else(|| Error::internal("cannot sign: the key is not of ECDSA P-256"))?;
+        signer.sign(message).map_err(|error| Error::internal("cannot sign").with_source(error))
+    }
+
     /// From when it is valid.
     pub fn not_before(&self) -> Timestamp {
         self.not_before

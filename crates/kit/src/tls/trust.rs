@@ -7,8 +7,9 @@ use rustls::{
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     pki_types::{CertificateDer, pem::PemObject},
 };
-use windlass_core::Error;
+use windlass_core::{Error, id::HostId};
 
+use super::host::HostVerifier;
 use super::pin::{Pin, PinVerifier};
 
 /// CA certificates, at least one.
@@ -45,6 +46,8 @@ pub enum Trust {
     Authorities(Authorities),
     /// As above, with the one CA that has this pin and that the server itself shows.
     Pin(Pin),
+    /// Only this host of these CAs, by whatever name it was dialled.
+    Host(Authorities, HostId),
 }
 
 impl Trust {
@@ -65,6 +68,9 @@ impl Trust {
                     .map_err(|error| Error::internal("cannot make a certificate verifier").with_source(error))?
             }
             Self::Pin(pin) => Arc::new(PinVerifier { pin: *pin, provider }),
+            Self::Host(authorities, host) => {
+                Arc::new(HostVerifier { roots: authorities.roots(), host: *host, provider })
+            }
         })
     }
 }
