@@ -7,10 +7,12 @@
 
 pub mod api;
 pub mod bare;
+pub mod checkers;
 pub mod client;
 pub mod database;
 pub mod ground;
 mod home;
+pub mod lab;
 pub mod leaks;
 pub mod measure;
 mod plan;

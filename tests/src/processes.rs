@@ -47,7 +47,8 @@ pub fn processor_time(of: Scope) -> Result<Duration> {
 }
 
 impl Scope {
-    fn pids(self) -> Vec<i32> {
+    /// Whoever belongs to it now.
+    pub fn pids(self) -> Vec<i32> {
         match self {
             Self::Alone(pid) => vec![pid],
             Self::Family(root) => family(root),

@@ -1,4 +1,4 @@
-//! The Debian packages that the databases come from.
+//! The Debian packages that the databases and the tests' networks come from.
 //!
 //! Invariant: installing them starts no database and makes no cluster; Windlass runs its own. A machine that has the
 //! programs from elsewhere is left alone.
@@ -31,7 +31,9 @@ pub(crate) fn ensure(consent: Consent) -> Result<()> {
     }
     let list = missing.join(" ");
     if !workspace::has_program("apt-get") {
-        bail!("PostgreSQL or MariaDB programs are missing (Debian packages: {list}); install them and run this again");
+        bail!(
+            "programs of PostgreSQL, MariaDB or the network are missing (Debian packages: {list}); install them and run this again"
+        );
     }
     if consent == Consent::Ask && !agreed(&list)? {
         bail!("not installed: {list}; install them yourself or run this with --yes");
@@ -71,6 +73,13 @@ fn missing() -> Vec<&'static str> {
     }
     if !workspace::has_program("mariadb") {
         missing.push("mariadb-client");
+    }
+    // The lab of several hosts on one machine.
+    if !workspace::has_program("ip") {
+        missing.push("iproute2");
+    }
+    if !workspace::has_program("nft") {
+        missing.push("nftables");
     }
     missing
 }
