@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("windlass-db", &["windlass-core"]),
     ("windlass-control-plane", &["windlass-core", "windlass-db", "windlass-kit", "windlass-logic", "windlass-proto"]),
     ("windlass-agent", &["windlass-core", "windlass-kit", "windlass-proto"]),
+    ("windlass-proxy", &["windlass-core", "windlass-kit", "windlass-proto", "windlass-wire-pg"]),
     ("windlass-cli", &["windlass-core", "windlass-kit", "windlass-proto"]),
     (
         "windlass-tests",
@@ -40,6 +41,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
             "windlass-kit",
             "windlass-control-plane",
             "windlass-agent",
+            "windlass-proxy",
             "windlass-cli",
             "windlass-tests",
         ],
@@ -47,12 +49,20 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "tokio",
-        &["windlass-kit", "windlass-db", "windlass-control-plane", "windlass-agent", "windlass-cli", "windlass-tests"],
+        &[
+            "windlass-kit",
+            "windlass-db",
+            "windlass-control-plane",
+            "windlass-agent",
+            "windlass-proxy",
+            "windlass-cli",
+            "windlass-tests",
+        ],
         "core, proto and logic never wait; xtask builds in seconds",
     ),
     (
         "anyhow",
-        &["windlass-control-plane", "windlass-agent", "windlass-cli", "windlass-tests", "xtask"],
+        &["windlass-control-plane", "windlass-agent", "windlass-proxy", "windlass-cli", "windlass-tests", "xtask"],
         "libraries give windlass_core::Error",
     ),
 ];

@@ -1,0 +1,3 @@
+//! The proxy's binary: command line, log, runtime.
+
+fn main() {}

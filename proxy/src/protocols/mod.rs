@@ -1,0 +1,3 @@
+//! The protocols of the engines, one directory each.
+
+pub mod postgres;
