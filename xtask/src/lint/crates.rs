@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("windlass-core", &[]),
     ("windlass-proto", &[]),
     ("windlass-kit", &["windlass-core"]),
+    ("windlass-wire-pg", &["windlass-core"]),
     ("windlass-logic", &["windlass-core"]),
     ("windlass-db", &["windlass-core"]),
     ("windlass-control-plane", &["windlass-core", "windlass-db", "windlass-kit", "windlass-logic", "windlass-proto"]),
