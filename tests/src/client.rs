@@ -32,8 +32,7 @@ async fn ask_postgres(to: &Connection) -> Result<()> {
     let mut config = tokio_postgres::Config::new();
     config.user(&to.user).password(&to.password).dbname(&to.database).ssl_mode(SslMode::Require);
     let stream = TcpStream::connect((to.host.as_str(), u16::try_from(to.port)?)).await?;
-    let name = ServerName::try_from(to.host.clone()).context("name of the server")?;
-    let (client, connection) = config.connect_raw(stream, Handshake { config: trusting(&to.ca_pem)?, name }).await?;
+    let (client, connection) = config.connect_raw(stream, Handshake::with(&to.host, &to.ca_pem)?).await?;
     let connection = tokio::spawn(connection);
     let answer: i32 = client.query_one("select 40 + 2", &[]).await?.get(0);
     ensure!(answer == 42, "it answered {answer}");
@@ -72,9 +71,18 @@ fn trusting(ca_pem: &str) -> Result<Arc<ClientConfig>> {
 }
 
 /// A handshake that is about to be made.
-struct Handshake {
+#[derive(Clone)]
+pub(crate) struct Handshake {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+}
+
+impl Handshake {
+    /// With a server of this name, whose certificate the CA signed.
+    pub(crate) fn with(name: &str, ca_pem: &str) -> Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).context("name of the server")?;
+        Ok(Self { config: trusting(ca_pem)?, name })
+    }
 }
 
 impl TlsConnect<TcpStream> for Handshake {
@@ -89,7 +97,7 @@ impl TlsConnect<TcpStream> for Handshake {
 }
 
 /// A stream of our own, because `tokio_postgres` asks it for channel binding.
-struct Encrypted(tokio_rustls::client::TlsStream<TcpStream>);
+pub(crate) struct Encrypted(tokio_rustls::client::TlsStream<TcpStream>);
 
 impl TlsStream for Encrypted {
     fn channel_binding(&self) -> ChannelBinding {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use nix::unistd::User;
 
 use crate::database;
+use crate::lab::Node;
 use crate::stack::run_as;
 
 /// The directory.
@@ -48,6 +49,21 @@ impl Ground {
         if let Some(user) = database_user()? {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
+        Ok(command)
+    }
+
+    /// As [`Ground::command`], in the network of a lab's host.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn command_in(&self, node: Option<&Node>, program: &Path) -> Result<Command> {
+        let Some(node) = node else { return self.command(program) };
+        let mut command = Command::new("nsenter");
+        command.current_dir(&self.path).env("TMPDIR", &self.path).arg(node.nsenter());
+        if let Some(user) = database_user()? {
+            command.args([format!("--setuid={}", user.uid), format!("--setgid={}", user.gid)]);
+        }
+        command.arg(program);
         Ok(command)
     }
 

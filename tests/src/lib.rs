@@ -21,6 +21,7 @@ pub mod program;
 pub mod soak;
 pub mod stack;
 pub mod wait;
+pub mod workload;
 
 pub use api::Api;
 pub use stack::Stack;

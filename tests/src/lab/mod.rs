@@ -16,4 +16,4 @@ pub mod plain;
 mod tool;
 
 pub use network::{Network, run};
-pub use node::Node;
+pub use node::{Node, Task};

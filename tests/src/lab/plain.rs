@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::Node;
 use crate::ground::Ground;
 use crate::processes::Scope;
 use crate::{database, wait_until};
@@ -20,13 +21,21 @@ pub struct Plain<'a> {
     ground: &'a Ground,
     name: String,
     port: u16,
+    node: Option<Node>,
     server: Option<Child>,
 }
 
 impl<'a> Plain<'a> {
     /// Describes one; nothing is made yet.
     pub fn new(ground: &'a Ground, name: &str, port: u16) -> Self {
-        Self { ground, name: name.to_owned(), port, server: None }
+        Self { ground, name: name.to_owned(), port, node: None, server: None }
+    }
+
+    /// It is to live in a host of a lab.
+    #[must_use]
+    pub fn at(mut self, node: &Node) -> Self {
+        self.node = Some(node.clone());
+        self
     }
 
     /// Makes its data by `initdb`, reachable by everybody who reaches the machine.
@@ -74,7 +83,8 @@ impl<'a> Plain<'a> {
     /// It does not come up; the message ends with its log.
     pub async fn start(&mut self) -> Result<()> {
         let log = std::fs::File::options().create(true).append(true).open(self.log())?;
-        let mut command = self.program("postgres")?;
+        let directory = database::postgres_directory().context("no PostgreSQL on this machine")?;
+        let mut command = self.ground.command_in(self.node.as_ref(), &directory.join("postgres"))?;
         command.arg("-D").arg(self.data()).arg("-k").arg(self.ground.path("")).args(["-c", "listen_addresses=*"]);
         command.args(["-p", &self.port.to_string()]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.server = Some(command.spawn()?);
