@@ -18,6 +18,7 @@ use crate::{
     metadata::Embedded,
     queue::{Queue, QueueConfig, Wakeups},
     reconcile::Reconciler,
+    routes,
     sagas::{Advance, Executor, Tuning},
 };
 
@@ -51,6 +52,7 @@ pub(crate) fn spawn(
         registry: context.registry.clone(),
         hosts: context.hosts.clone(),
         watch: context.watch.clone(),
+        routes: context.routes.clone(),
         failpoints,
     };
     let executor = Executor::new(advance, ownership.clone(), context.sagas.clone(), Tuning::default());
@@ -62,6 +64,12 @@ pub(crate) fn spawn(
     let collector = Collector::new(context.db.clone(), context.config.retention.clone());
     shutdown.spawn("collector", TaskKind::Vital, collector.run(token()));
     queue
+}
+
+/// Keeps the routes that proxies are told.
+pub(crate) fn keep_routes(context: &Arc<Context>, wakes: routes::Wakes, shutdown: &Shutdown) {
+    let keeper = routes::Keeper::new(context.db.clone(), context.routes.clone(), wakes);
+    shutdown.spawn("routes", TaskKind::Vital, keeper.run(shutdown.token().clone()));
 }
 
 /// Keeps the embedded metadata database running.

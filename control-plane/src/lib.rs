@@ -18,6 +18,7 @@ pub mod pki;
 pub mod plane;
 pub mod queue;
 pub mod reconcile;
+pub mod routes;
 pub mod sagas;
 pub mod secrets;
 pub mod state_dir;

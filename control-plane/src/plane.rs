@@ -20,6 +20,7 @@ use crate::{
     installation, listener,
     metadata::{self, Embedded, Metadata},
     queue::HostWaker,
+    routes::Routes,
     sagas::{self, OperationWatch},
     secrets::Sealer,
     state_dir::{StateDir, kek},
@@ -118,6 +119,7 @@ async fn assemble(
     let ca_file = state.write_ca(authority.ca_pem())?;
     let (port, address) = listener::bind(config.listen).await?;
     let (hosts, wakeups) = HostWaker::new();
+    let (routes, wakes) = Routes::new();
     let context = Arc::new(Context {
         health: Health::new(db.clone(), health_config(&config)),
         db,
@@ -126,12 +128,14 @@ async fn assemble(
         registry: Arc::new(sagas::registry()),
         sagas: sagas::Waker::new(),
         hosts,
+        routes,
         watch: OperationWatch::new(),
         config,
     });
     if let Some(server) = opened.embedded.clone() {
         background::watch_metadata(server, shutdown);
     }
+    background::keep_routes(&context, wakes, shutdown);
     let queue = background::spawn(&context, state.node_id()?, wakeups, failpoints, shutdown);
     listener::serve(&context, queue, port, address, shutdown)?;
     Ok(Parts { address, ca_file, context })

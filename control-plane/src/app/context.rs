@@ -9,6 +9,7 @@ use crate::{
     health::Health,
     pki::Authority,
     queue::HostWaker,
+    routes::Routes,
     sagas::{OperationWatch, Registry, Waker},
     secrets::Sealer,
 };
@@ -32,6 +33,8 @@ pub struct Context {
     pub hosts: HostWaker,
     /// Which hosts are there and which may speak.
     pub health: Health,
+    /// Where proxies bring clients, and what they report.
+    pub routes: Routes,
     /// Waits for operations.
     pub watch: OperationWatch,
 }

@@ -31,6 +31,7 @@ use crate::{
     installation,
     queue::HostWaker,
     reconcile::Reconciler,
+    routes::Routes,
     sagas::{self, Advance, OperationWatch},
     secrets::Sealer,
 };
@@ -63,6 +64,7 @@ impl Bed {
             registry: cx.registry.clone(),
             hosts: cx.hosts.clone(),
             watch: cx.watch.clone(),
+            routes: cx.routes.clone(),
             failpoints: Failpoints::none(),
         };
         let guard = db
@@ -200,6 +202,7 @@ pub(crate) async fn context(db: &Db) -> (Arc<Context>, TempDir) {
         registry: Arc::new(sagas::registry()),
         sagas: sagas::Waker::new(),
         hosts: HostWaker::new().0,
+        routes: Routes::new().0,
         health: Health::new(db.clone(), HealthConfig::default()),
         watch: OperationWatch::new(),
         config,

@@ -29,7 +29,7 @@ use super::{
     saga::{Outcome, Progress, StepKind},
     watch::OperationWatch,
 };
-use crate::queue::HostWaker;
+use crate::{queue::HostWaker, routes::Routes};
 
 /// How long a saga that this binary does not know is left alone before another look.
 const UNKNOWN_PAUSE: SignedDuration = SignedDuration::from_secs(30);
@@ -45,6 +45,8 @@ pub struct Advance {
     pub hosts: HostWaker,
     /// Tells waiters of progress.
     pub watch: OperationWatch,
+    /// Tells proxies of instances that changed.
+    pub routes: Routes,
     /// `saga.step` (a step's run fails), `saga.before_commit`, `saga.after_commit` (the node dies there).
     pub failpoints: Failpoints,
 }
@@ -301,6 +303,9 @@ impl Advance {
         self.failpoints.hit("saga.after_commit").await?;
         self.hosts.wake(&hosts);
         self.watch.changed(saga.id);
+        if let Some(instance) = saga.instance {
+            self.routes.changed(instance);
+        }
         Ok(wake.into())
     }
 }

@@ -27,7 +27,7 @@ use super::{
     registry::{Registry, unwindable},
     watch::OperationWatch,
 };
-use crate::queue::HostWaker;
+use crate::{queue::HostWaker, routes::Routes};
 
 const LEASE: &str = "orchestrator";
 /// More transitions than any saga may take.
@@ -202,6 +202,7 @@ impl<'a, S: Subject> Bench<'a, S> {
             registry: Arc::new(subject.registry()),
             hosts,
             watch: OperationWatch::new(),
+            routes: Routes::new().0,
             failpoints: failpoints.clone(),
         };
         let guard = take_lease(&test.db, 0).await;

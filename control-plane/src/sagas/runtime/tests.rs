@@ -34,6 +34,7 @@ use super::{
 use crate::{
     lease::{Keeper, LeaseConfig},
     queue::HostWaker,
+    routes::Routes,
 };
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -264,6 +265,7 @@ fn advance(test: &TestDb, registry: Registry) -> Advance {
         registry: Arc::new(registry),
         hosts,
         watch: OperationWatch::new(),
+        routes: Routes::new().0,
         failpoints: Failpoints::none(),
     }
 }
