@@ -31,6 +31,7 @@ use crate::{
     },
     lock::StateLock,
     members::Members,
+    peers::{self, Peers},
     status,
 };
 
@@ -57,6 +58,7 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
     let executor = Executor::start(members.clone(), journal, outbox.clone(), failpoints.clone());
     let session_id = Uuid::now_v7().to_string();
     let replication = ReplicationLink::new(session_id.clone(), Arc::new(NoReplication::default()));
+    let peer_listener = peers::listen(config.peer_listen).await?;
     let link = Arc::new(Link::new(LinkParts {
         session_id,
         host: HostDescription {
@@ -64,12 +66,13 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
             capacity: config.capacity(facts::capacity(&config.state_dir)?)?,
             address: config.address.clone(),
             ports: (config.port_low, config.port_high),
+            peer_port: peer_listener.local_addr().map_or(0, |address| address.port()),
         },
         load: Arc::new(MachineLoad { meter: Mutex::default(), disk: config.state_dir.clone() }),
         target: members.clone(),
         executor: executor.clone(),
         outbox,
-        replication,
+        replication: replication.clone(),
         certificates,
         failpoints,
         metadata: MetadataMap::new(),
@@ -83,14 +86,25 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
     });
     let (path, watched, on) = (config.state_dir.join("status.json"), link.status(), shutdown.clone());
     shutdown.spawn("status", TaskKind::Optional, async move { status::keep(&path, members, watched, &on).await });
-    let stop = shutdown.token().clone();
+    let on = shutdown.clone();
     shutdown.spawn("link", TaskKind::Vital, async move {
+        let stop = on.token();
         let enrolment =
             Enrolment { identity_path: config.state_dir.join("identity.json"), token, host_name: config.name()? };
         let pace = Pace::default();
-        if let Some(identity) = host_identity(&link, &enrolment, &config.endpoints, &pace, &stop).await {
+        if let Some(identity) = host_identity(&link, &enrolment, &config.endpoints, &pace, stop).await {
             let dialer = TlsDialer(identity.clone());
-            keep_connected(&link, &dialer, &config.endpoints, Some(&identity), &pace, &stop).await;
+            let peers = Peers::new(replication, identity.clone());
+            let (answering, of_peers) = (peers.clone(), on.clone());
+            on.spawn(
+                "peer listener",
+                TaskKind::Optional,
+                async move { answering.answer(peer_listener, &of_peers).await },
+            );
+            tokio::select! {
+                () = peers.watch() => {}
+                () = keep_connected(&link, &dialer, &config.endpoints, Some(&identity), &pace, stop) => {}
+            }
         }
         executor.stop(LAST_COMMANDS).await;
         executor.settle().await;

@@ -3,7 +3,11 @@
 //! A value comes from the first of: command line, environment, file, default. Invariant: a [`Config`] that passed
 //! [`Config::check`] needs no further check. Durations are written as in `"30s"`, sizes as in `"4GiB"`.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use serde::Deserialize;
@@ -47,6 +51,8 @@ pub struct Config {
     pub port_low: u16,
     /// Last port that databases may get.
     pub port_high: u16,
+    /// IP address and port for other agents, which look whether this host lives; any free port if it is taken.
+    pub peer_listen: SocketAddr,
     /// System user of the databases; needed when the agent is root, else the agent's own user.
     pub run_as: Option<String>,
     /// Who runs the database processes: `auto`, `systemd` or `direct`.
@@ -93,6 +99,7 @@ impl Default for Config {
             bind_address: None,
             port_low: 20_000,
             port_high: 29_999,
+            peer_listen: SocketAddr::from(([0, 0, 0, 0], 7411)),
             run_as: None,
             process_host: HostKind::Auto,
             engine_search_dirs: Vec::new(),

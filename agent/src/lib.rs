@@ -14,5 +14,6 @@ pub mod journal;
 pub mod link;
 pub mod lock;
 pub mod members;
+pub mod peers;
 pub mod sim;
 pub mod status;

@@ -20,6 +20,8 @@ pub struct HostDescription {
     pub address: String,
     /// Ports that members may get, first and last.
     pub ports: (u16, u16),
+    /// Where other agents reach this one, on `address`; 0 if it does not listen.
+    pub peer_port: u16,
 }
 
 /// Engine, whole version, and whether the catalogue is known: what a hello tells of engines, in short.
@@ -48,7 +50,7 @@ pub(super) async fn hello(link: &Link, client: &mut Client) -> Result<pb::Cadenc
         port_low: host.ports.0.into(),
         port_high: host.ports.1.into(),
         engines: engines.iter().map(|(engine, _)| engine.clone()).collect(),
-        peer_port: 0,
+        peer_port: host.peer_port.into(),
     };
     let answer = call(ANSWER, client.hello(link.request(request))).await?;
     for (engine, json) in engines {

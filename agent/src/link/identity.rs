@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use windlass_core::{Error, id::HostId};
 use windlass_kit::{
     files::{self, Access},
-    tls::{Identity, IdentityStore, Trust},
+    tls::{Authorities, Identity, IdentityStore, Trust},
 };
 use windlass_proto::agent::v1 as pb;
 
@@ -114,6 +114,14 @@ impl HostIdentity {
     /// `INVALID_FIELD` if the stored CA cannot be read, which opening has ruled out.
     pub fn trust(&self) -> Result<Trust, Error> {
         Trust::from_pem(&self.record().ca_pem)
+    }
+
+    /// The CAs of all hosts.
+    ///
+    /// # Errors
+    /// As [`HostIdentity::trust`].
+    pub fn authorities(&self) -> Result<Authorities, Error> {
+        Authorities::from_pem(&self.record().ca_pem)
     }
 
     fn open(path: &Path, record: Record) -> Result<Arc<Self>, Error> {

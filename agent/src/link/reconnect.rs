@@ -19,6 +19,9 @@ use super::{
 /// A conversation that lasted this long was a good one: what ended it is news.
 const GOOD: Duration = Duration::from_secs(1);
 
+/// Longest wait of a host with replicated members: there, silence is evidence.
+const REPLICATED: Duration = Duration::from_secs(1);
+
 /// How long to wait between attempts. The spread of the first reconnect is set by the control plane.
 #[derive(Debug, Clone)]
 pub struct Pace {
@@ -158,6 +161,9 @@ async fn reconnect(
             Ended::Lost(error) => {
                 if let Some(cadence) = conversed.cadence {
                     pause = pause.max(cadence.reconnect_spread.mul_f64(random::unit()));
+                }
+                if link.replication().has_members() {
+                    pause = pause.min(REPLICATED.mul_f64(0.5 + 0.5 * random::unit()));
                 }
                 tracing::warn!(endpoint, error = error.chain(), again_in = ?pause, "not connected");
                 link.set_status(LinkStatus::Connecting { problem: error.message });

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{metadata::MetadataMap, transport::Channel};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use windlass_core::{
     engine::Engine,
     size::{GIB, Resources},
 };
-use windlass_kit::failpoint::Failpoints;
+use windlass_kit::{failpoint::Failpoints, shutdown::Shutdown};
 use windlass_proto::agent::v1 as pb;
 
 use super::FakeTarget;
@@ -21,9 +21,10 @@ use crate::{
     journal::{Journal, MemoryStorage},
     link::{
         Dialer, HostDescription, HostIdentity, Link, LinkCertificates, LinkParts, LinkStatus, LoadSource,
-        NoReplication, Pace, ReplicationLink, TlsDialer, keep_connected,
+        NoReplication, Pace, ReplicationLink, ReplicationTarget, TlsDialer, keep_connected,
     },
     members::InstalledEngine,
+    peers::Peers,
 };
 
 /// How a simulated agent gets to the control plane.
@@ -57,6 +58,17 @@ pub struct SimPlan {
     pub pace: Pace,
     /// Places where tests make things fail.
     pub failpoints: Failpoints,
+    /// Whether it listens for other agents on loopback and probes them; only if it is enrolled.
+    pub peers: SimPeers,
+}
+
+/// Whether a simulated agent talks to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimPeers {
+    /// It does not.
+    Off,
+    /// As a real one.
+    On,
 }
 
 impl Default for SimPlan {
@@ -74,6 +86,7 @@ impl Default for SimPlan {
                 capacity: Resources { cpu_millis: 64_000, memory_bytes: 256 * GIB, disk_bytes: 4096 * GIB },
                 address: "127.0.0.1".to_owned(),
                 ports: (20_000, 29_999),
+                peer_port: 0,
             },
             engines: vec![engine(Engine::Postgres, "15", "15.13"), engine(Engine::Mariadb, "10.11", "10.11.11")],
             pace: Pace {
@@ -82,6 +95,7 @@ impl Default for SimPlan {
                 refused: (Duration::from_millis(500), Duration::from_millis(1000)),
             },
             failpoints: Failpoints::none(),
+            peers: SimPeers::Off,
         }
     }
 }
@@ -91,6 +105,7 @@ pub struct SimAgent {
     plan: SimPlan,
     connection: SimConnection,
     target: Arc<FakeTarget>,
+    replication: Arc<dyn ReplicationTarget>,
     disk: MemoryStorage,
     life: Option<Life>,
 }
@@ -107,7 +122,15 @@ impl SimAgent {
     /// An agent that does not run yet.
     pub fn new(connection: SimConnection, plan: SimPlan) -> Self {
         let target = FakeTarget::new(plan.engines.clone());
-        Self { plan, connection, target, disk: MemoryStorage::default(), life: None }
+        let replication = Arc::new(NoReplication::default());
+        Self { plan, connection, target, replication, disk: MemoryStorage::default(), life: None }
+    }
+
+    /// Gives it replicated members, before it is started.
+    #[must_use]
+    pub fn replicating(mut self, replication: Arc<dyn ReplicationTarget>) -> Self {
+        self.replication = replication;
+        self
     }
 
     /// Starts it, if it does not run. Needs a runtime.
@@ -126,10 +149,12 @@ impl SimAgent {
             SimConnection::Enrolled { .. } => MetadataMap::new(),
         };
         let session_id = Uuid::now_v7().to_string();
+        let replication = ReplicationLink::new(session_id.clone(), self.replication.clone());
+        let (peers, peer_port) = self.peers(&replication)?;
         let link = Link::new(LinkParts {
-            replication: ReplicationLink::new(session_id.clone(), Arc::new(NoReplication::default())),
+            replication,
             session_id,
-            host: self.plan.host.clone(),
+            host: HostDescription { peer_port, ..self.plan.host.clone() },
             load: Arc::new(NoLoad),
             target: self.target.clone(),
             executor: executor.clone(),
@@ -139,9 +164,25 @@ impl SimAgent {
             metadata,
         });
         let (stop, status) = (CancellationToken::new(), link.status());
-        let task = tokio::spawn(live(link, self.connection.clone(), self.plan.pace.clone(), stop.clone()));
+        let task = tokio::spawn(live(link, self.connection.clone(), peers, self.plan.pace.clone(), stop.clone()));
         self.life = Some(Life { stop, executor, status, task });
         Ok(())
+    }
+
+    /// What it needs to talk to other agents, and its port for them.
+    fn peers(&self, replication: &Arc<ReplicationLink>) -> Result<(Option<Peering>, u16), Error> {
+        let (SimConnection::Enrolled { identity, .. }, SimPeers::On) = (&self.connection, self.plan.peers) else {
+            return Ok((None, 0));
+        };
+        let listen = || {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+            listener.set_nonblocking(true)?;
+            let port = listener.local_addr()?.port();
+            Ok::<_, std::io::Error>((TcpListener::from_std(listener)?, port))
+        };
+        let (listener, port) =
+            listen().map_err(|error| Error::internal("a simulated agent cannot listen").with_source(error))?;
+        Ok((Some(Peering { peers: Peers::new(replication.clone(), identity.clone()), listener }), port))
     }
 
     /// Ends it in order: running commands may end and be reported.
@@ -198,7 +239,13 @@ impl SimAgent {
     }
 }
 
-async fn live(link: Link, connection: SimConnection, pace: Pace, stop: CancellationToken) {
+/// What talking to other agents takes.
+struct Peering {
+    peers: Arc<Peers>,
+    listener: TcpListener,
+}
+
+async fn live(link: Link, connection: SimConnection, peering: Option<Peering>, pace: Pace, stop: CancellationToken) {
     match connection {
         SimConnection::Shared { channel, .. } => {
             let dialer = SharedChannel(channel);
@@ -206,7 +253,19 @@ async fn live(link: Link, connection: SimConnection, pace: Pace, stop: Cancellat
         }
         SimConnection::Enrolled { endpoints, identity } => {
             let dialer = TlsDialer(identity.clone());
-            keep_connected(&link, &dialer, &endpoints, Some(&identity), &pace, &stop).await;
+            // Its token is cancelled when this task is dropped, so that a kill closes the listener too.
+            let shutdown = Shutdown::new();
+            let _closed = shutdown.token().clone().drop_guard();
+            let others = async {
+                if let Some(Peering { peers, listener }) = peering {
+                    let _ = tokio::join!(peers.clone().answer(listener, &shutdown), peers.watch());
+                }
+                std::future::pending::<()>().await
+            };
+            tokio::select! {
+                () = others => {}
+                () = keep_connected(&link, &dialer, &endpoints, Some(&identity), &pace, &stop) => {}
+            }
         }
     }
 }

@@ -11,5 +11,5 @@ mod agent;
 mod fake;
 mod member;
 
-pub use agent::{SimAgent, SimConnection, SimPlan};
+pub use agent::{SimAgent, SimConnection, SimPeers, SimPlan};
 pub use fake::{FakeTarget, Times};

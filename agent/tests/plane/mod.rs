@@ -89,6 +89,12 @@ pub(crate) struct State {
     pub(crate) happenings_stored: Option<u64>,
     pub(crate) catalogues: Vec<pb::PutCatalogueRequest>,
     pub(crate) renewals: u32,
+    /// Replication reports with who brought them.
+    pub(crate) replication_reports: Vec<(HostId, pb::ReplicationReport)>,
+    pub(crate) reports: Reports,
+    /// What each host is ordered.
+    pub(crate) orders: BTreeMap<HostId, pb::ReplicationOrders>,
+    pub(crate) watches: u64,
     /// For each session the number of the poll that may take commands: the latest. An older one may be parked on a
     /// connection that is gone.
     turns: BTreeMap<String, usize>,
@@ -102,6 +108,14 @@ pub(crate) struct State {
 pub(crate) enum Revoked {
     No,
     Yes,
+}
+
+/// Whether replication reports are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reports {
+    Answered,
+    /// They arrive, and no answer comes.
+    HeldUp,
 }
 
 /// Which results are acknowledged.
@@ -133,11 +147,11 @@ impl Ca {
         IdentityStore::new(Identity::from_pem(&chain, &key.serialize_pem().into()).expect("identity"))
     }
 
-    fn sign(&self, csr_der: &[u8], life: u64) -> Result<pb::CertificateBundle, Status> {
+    fn sign(&self, csr_der: &[u8], life: u64, host: HostId) -> Result<pb::CertificateBundle, Status> {
         let csr = CertificateSigningRequestParams::from_der(&csr_der.to_vec().into())
             .map_err(|_| Status::invalid_argument("csr_der is no request"))?;
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI("windlass://host/test".try_into().expect("URI"))];
+        params.subject_alt_names = vec![SanType::URI(tls::host_uri(host).try_into().expect("URI"))];
         let now = u64::try_from(Timestamp::now().as_second()).expect("after 1970");
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         params.not_before = epoch + Duration::from_secs(now);
@@ -172,6 +186,10 @@ impl Plane {
             happenings_stored: None,
             catalogues: Vec::new(),
             renewals: 0,
+            replication_reports: Vec::new(),
+            reports: Reports::Answered,
+            orders: BTreeMap::new(),
+            watches: 0,
             turns: BTreeMap::new(),
             attempts: BTreeMap::new(),
             accepted: BTreeMap::new(),
@@ -243,6 +261,12 @@ impl Plane {
     /// Queues a command and wakes parked polls.
     pub(crate) fn queue(&self, command: pb::Command) {
         self.state().queue.push_back(command);
+        self.shared.bump();
+    }
+
+    /// Changes what a host is ordered and wakes parked watches.
+    pub(crate) fn order(&self, host: HostId, orders: pb::ReplicationOrders) {
+        self.state().orders.insert(host, orders);
         self.shared.bump();
     }
 
@@ -384,10 +408,11 @@ impl EnrolmentService for Service {
         if lost {
             return Err(Status::unavailable("the answer was lost"));
         }
+        let host = HostId::new();
         Ok(Response::new(pb::EnrolResponse {
-            host_id: HostId::new().to_string(),
+            host_id: host.to_string(),
             host_name: request.host_name,
-            certificate: Some(self.0.ca.sign(&request.csr_der, life)?),
+            certificate: Some(self.0.ca.sign(&request.csr_der, life, host)?),
         }))
     }
 }
@@ -498,27 +523,67 @@ impl AgentService for Service {
             state.renewals += 1;
             state.certificate_life
         })?;
-        Ok(Response::new(self.0.ca.sign(&request.into_inner().csr_der, life)?))
+        let host = caller(&request);
+        Ok(Response::new(self.0.ca.sign(&request.into_inner().csr_der, life, host)?))
     }
 
     async fn issue_member_certificate(
         &self,
         request: Request<pb::IssueMemberCertificateRequest>,
     ) -> Result<Response<pb::CertificateBundle>, Status> {
-        Ok(Response::new(self.0.ca.sign(&request.into_inner().csr_der, 3600)?))
+        let host = caller(&request);
+        Ok(Response::new(self.0.ca.sign(&request.into_inner().csr_der, 3600, host)?))
     }
 
     async fn report_replication(
         &self,
-        _: Request<pb::ReplicationReport>,
+        request: Request<pb::ReplicationReport>,
     ) -> Result<Response<pb::ReplicationOrders>, Status> {
-        Ok(Response::new(pb::ReplicationOrders::default()))
+        let (caller, report) = (caller(&request), request.into_inner());
+        let (orders, held_up) = self.0.hear(|state| {
+            // What is relayed is answered for its own host.
+            let host = report.relayed.first().map_or(caller, |relayed| relayed.host_id.parse().expect("a host"));
+            state.replication_reports.push((caller, report));
+            (state.orders.get(&host).cloned().unwrap_or_default(), state.reports == Reports::HeldUp)
+        })?;
+        if held_up {
+            std::future::pending::<()>().await;
+        }
+        Ok(Response::new(orders))
     }
 
     async fn watch_replication(
         &self,
-        _: Request<pb::ReplicationWatch>,
+        request: Request<pb::ReplicationWatch>,
     ) -> Result<Response<pb::ReplicationOrders>, Status> {
-        Ok(Response::new(pb::ReplicationOrders::default()))
+        let (host, known) = (caller(&request), request.into_inner().known);
+        let mut changed = self.0.changed.subscribe();
+        let hold = self.0.hear(|state| {
+            state.watches += 1;
+            state.cadence.poll_hold
+        })?;
+        let news = async {
+            loop {
+                changed.borrow_and_update();
+                let orders = self.0.state().orders.get(&host).cloned().unwrap_or_default();
+                let is_known = |order: &pb::ReplicationOrder| {
+                    known.iter().any(|known| known.member_id == order.member_id && known.rev == order.rev)
+                };
+                if !orders.orders.iter().all(is_known) {
+                    return orders;
+                }
+                changed.changed().await.expect("the plane lives");
+            }
+        };
+        let hold = Duration::try_from(hold.unwrap_or_default()).unwrap_or_default();
+        let held = timeout(hold, news).await;
+        let orders = held.unwrap_or_else(|_| self.0.state().orders.get(&host).cloned().unwrap_or_default());
+        Ok(Response::new(orders))
     }
+}
+
+/// Which host is calling.
+fn caller<M>(request: &Request<M>) -> HostId {
+    let chain = request.peer_certs();
+    tls::peer_host(chain.as_ref().map(|chain| chain.as_slice()), Timestamp::now()).expect("a host").host
 }

@@ -199,8 +199,7 @@ impl Db {
             .into_iter()
             .map(|row| {
                 let target = format!("projects/{}/instances/{}", row.project_name, row.name);
-                let cluster =
-                    ClusterRow { instance: row.instance, epoch: row.epoch, rev: row.rev, state: row.state };
+                let cluster = ClusterRow { instance: row.instance, epoch: row.epoch, rev: row.rev, state: row.state };
                 (cluster, ClusterOwner { project: row.project, target })
             })
             .collect())

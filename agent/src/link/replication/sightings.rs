@@ -35,9 +35,9 @@ impl Sightings {
         self.table().insert(host.to_owned(), sighting);
     }
 
-    /// A host is no longer probed.
-    pub(crate) fn forget(&self, host: &str) {
-        self.table().remove(host);
+    /// Only these hosts are probed from now on. What was seen of others would look like their silence later.
+    pub(crate) fn keep(&self, peers: &[pb::Peer]) {
+        self.table().retain(|host, _| peers.iter().any(|peer| peer.host_id == *host));
     }
 
     /// Whether a host answered its last probe and reaches the control plane.
@@ -79,5 +79,7 @@ mod tests {
         assert_eq!((report[0].silent_for, report[0].unanswered), (None, 1));
         assert!(report[1].silent_for.is_some() && report[1].unanswered == 0);
         assert!(sightings.may_relay("b") && !sightings.may_relay("a"));
+        sightings.keep(&peers[..1]);
+        assert_eq!(sightings.report(&peers).len(), 1);
     }
 }
