@@ -3,6 +3,7 @@
 //! Why: placement, quotas and reconciling must be right in cases that no test bench reproduces, so they are kept where
 //! property tests reach them. Invariants: nothing here awaits, reads a clock or draws a random number.
 
+pub mod ha;
 pub mod health;
 pub mod placement;
 pub mod quota;

@@ -94,7 +94,7 @@ pub fn epoch_of_name(member: MemberId, name: &str) -> Option<u64> {
 }
 
 /// Members beside the primary, and what is promised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Replication {
     /// Members beside the primary, 0 to 4.
     #[serde(default)]
@@ -180,7 +180,7 @@ impl Replication {
 }
 
 /// When things are decided, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timings {
     /// Silence after which a host may be held for dead.

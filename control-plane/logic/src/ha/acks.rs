@@ -1,0 +1,157 @@
+//! Who acknowledges: growing, shrinking, going alone and back (rows 4 to 7), and changes of how many must.
+//!
+//! One rule makes every row safe: a set is added to those that the leader may be enforcing before it is ordered, and
+//! the older ones are dropped only when the leader reads the new one back from its server and has its barrier
+//! acknowledged. Dropping needs the barrier also when a set gets smaller: until then a commit may be on the member that
+//! leaves and nowhere else. A crash at any point leaves too many sets stored, which only makes elections ask for more.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use windlass_core::{id::MemberId, replication::ReplicaState};
+
+use super::{
+    cluster::{AckSet, Cluster},
+    decide::Draft,
+    facts::{Barrier, Facts},
+    happened::Happened,
+    observed::Observed,
+};
+
+/// A member joins the ackers when it is less than this far behind.
+pub(super) const GROW_LAG_BYTES: u64 = 16 << 20;
+/// Most sets that may wait for their barrier; then the set stays as it is.
+const PENDING_MAX: usize = 6;
+
+/// Whether members may join now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// They may.
+    Open,
+    /// A new leader waits for its first barrier, which a change of the set would only delay.
+    Later,
+}
+
+/// Follows the members with the ack set. `leader` are fresh facts of a leader that leads the present epoch.
+pub(super) fn follow(draft: &mut Draft<'_>, leader: &Facts, joining: Joining, patience: Duration) {
+    confirm(draft, leader);
+    let ordered = draft.next.reign.ordered().clone();
+    let lost = lost(draft, leader, &ordered, patience);
+    let mut members: BTreeSet<MemberId> = ordered.members.difference(&lost).copied().collect();
+    let settled = draft.next.reign.sets.len() == 1;
+    let fit = fit(draft.now, draft.observed, leader);
+    let mut causes = Vec::new();
+    if !lost.is_empty() {
+        causes.push(format!("{} no longer acknowledges", draft.now.names(&lost)));
+    }
+    if joining == Joining::Open && (settled || members.is_empty()) {
+        let joined: BTreeSet<_> = fit.difference(&ordered.members).copied().collect();
+        if !joined.is_empty() {
+            causes.push(format!("{} has caught up", draft.now.names(&joined)));
+        }
+        members.extend(joined);
+    }
+    if members.is_empty() && !ordered.is_alone() && !draft.now.may_go_alone() {
+        return draft.wait(format!(
+            "commits wait: {} does not acknowledge, and going on alone is not allowed (durability)",
+            draft.now.names(&ordered.members)
+        ));
+    }
+    let needed = draft.now.acks_wanted().min(u32::try_from(members.len()).unwrap_or(u32::MAX));
+    if members == ordered.members && needed == ordered.needed {
+        return explain(draft, leader);
+    }
+    if members == ordered.members && !settled {
+        return explain(draft, leader);
+    }
+    if draft.next.reign.sets.len() >= PENDING_MAX {
+        return draft
+            .wait("the set of acknowledging members should change, but its last changes are not confirmed yet");
+    }
+    if causes.is_empty() {
+        causes.push(format!("commits shall wait for {needed}"));
+    }
+    let set = AckSet { rev: draft.rev(), members, needed };
+    let acks = set.members.iter().copied().collect();
+    draft.happened.push(Happened::SetChanged { rev: set.rev, acks, needed, cause: causes.join("; ") });
+    draft.next.reign.sets.push(set);
+}
+
+/// Drops the sets that the leader has left for good.
+fn confirm(draft: &mut Draft<'_>, leader: &Facts) {
+    let Some(at) = proven(draft.now, leader) else { return };
+    if at == 0 {
+        return;
+    }
+    draft.next.reign.sets.drain(..at);
+    let set = draft.next.reign.oldest();
+    let acks = set.members.iter().copied().collect();
+    let happened = Happened::SetConfirmed { rev: set.rev, acks, needed: set.needed };
+    draft.happened.push(happened);
+}
+
+/// Position of the newest set that is in force for sure: read back from the server, nobody else is counted there, and
+/// its barrier is acknowledged.
+fn proven(cluster: &Cluster, leader: &Facts) -> Option<usize> {
+    let enforced = leader.enforced.as_ref()?;
+    cluster.reign.sets.iter().rposition(|set| {
+        let counted = |id: MemberId| set.members.contains(&id);
+        enforced.rev >= set.rev
+            && enforced.acks == set.members
+            && enforced.needed == set.needed
+            && leader.barrier >= Barrier { epoch: cluster.reign.epoch, rev: set.rev }
+            && leader.downstream.iter().all(|down| !down.acknowledges || counted(down.member))
+    })
+}
+
+/// Members of the set that have been away or far behind for too long, or are no longer to count.
+fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> BTreeSet<MemberId> {
+    let link = |id: &MemberId| draft.observed.links.get(id).copied().unwrap_or_default();
+    let counts = |id: &MemberId| draft.now.members.get(id).is_some_and(super::cluster::Member::counts);
+    let away = |id: &MemberId| link(id).away_for.is_some_and(|since| since >= patience);
+    let mut lost: BTreeSet<MemberId> = set.members.iter().copied().filter(|id| !counts(id) || away(id)).collect();
+    let slow = |id: &&MemberId| link(id).slow_for.is_some_and(|since| since >= patience);
+    let well = |id: &&MemberId| {
+        !lost.contains(id) && !slow(id) && leader.downstream_of(**id).is_some_and(|down| down.streaming)
+    };
+    // A slow member is only let go if enough others keep up.
+    if set.members.iter().filter(well).count() >= set.needed.max(1) as usize {
+        let behind: Vec<_> = set.members.iter().filter(slow).copied().collect();
+        lost.extend(behind);
+    }
+    lost
+}
+
+/// Members that may join: following this epoch under their epoch name, nearly caught up, with an agent that answers.
+fn fit(cluster: &Cluster, observed: &Observed, leader: &Facts) -> BTreeSet<MemberId> {
+    let detect = Duration::from_millis(cluster.timings().detect_ms.into());
+    let fits = |id: &MemberId| {
+        let follows = observed
+            .fresh(*id, detect)
+            .is_some_and(|facts| facts.state == ReplicaState::Standby && facts.role_epoch == cluster.epoch);
+        let near = leader.downstream_of(*id).is_some_and(|down| {
+            down.streaming
+                && down.epoch == cluster.epoch
+                && leader.flushed.saturating_sub(down.flushed) < GROW_LAG_BYTES
+        });
+        follows && near
+    };
+    cluster
+        .members
+        .iter()
+        .filter(|(id, member)| **id != cluster.reign.leader && member.counts() && fits(id))
+        .map(|(id, _)| *id)
+        .collect()
+}
+
+fn explain(draft: &mut Draft<'_>, leader: &Facts) {
+    if draft.next.reign.sets.len() > 1 {
+        let set = draft.next.reign.ordered().clone();
+        let has = leader.enforced.as_ref().map_or(0, |enforced| enforced.rev);
+        draft.wait(format!(
+            "waiting for {} to confirm the acknowledging members of rev {} ({}); it enforces rev {has}",
+            draft.now.name(draft.now.reign.leader),
+            set.rev,
+            draft.now.names(&set.members)
+        ));
+    }
+}
