@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "windlass/api/v1/instances.proto",
     "windlass/api/v1/objects.proto",
     "windlass/api/v1/hosts.proto",
+    "windlass/api/v1/proxies.proto",
     "windlass/api/v1/keys.proto",
     "windlass/api/v1/events.proto",
     "windlass/agent/v1/agent.proto",

@@ -57,6 +57,7 @@ clients! {
     objects: object_service_client::ObjectServiceClient;
     operations: operation_service_client::OperationServiceClient;
     hosts: host_service_client::HostServiceClient;
+    proxies: proxy_service_client::ProxyServiceClient;
     keys: api_key_service_client::ApiKeyServiceClient;
     events: event_service_client::EventServiceClient;
 }

@@ -12,12 +12,16 @@ use windlass_kit::{
     shutdown::{Shutdown, TaskKind},
     tls,
 };
-use windlass_proto::agent::v1::{
-    agent_service_server::AgentServiceServer, enrolment_service_server::EnrolmentServiceServer,
+use windlass_proto::{
+    agent::v1::{agent_service_server::AgentServiceServer, enrolment_service_server::EnrolmentServiceServer},
+    proxy::v1::{enrolment_service_server as proxy_enrolment, proxy_service_server::ProxyServiceServer},
 };
 
 use crate::{
-    api::{Api, agent::AgentApi, auth::Authenticator, gate::GateLayer, limit::Limiter, server::MESSAGE_MAX},
+    api::{
+        Api, agent::AgentApi, auth::Authenticator, gate::GateLayer, limit::Limiter, proxy::ProxyApi,
+        server::MESSAGE_MAX,
+    },
     app::Context,
     config::Config,
     pki,
@@ -61,11 +65,16 @@ pub(crate) fn serve(
     let authenticator = Arc::new(Authenticator::new(context.db.clone()));
     let gate = GateLayer::new(authenticator.clone(), Limiter::new(&context.config.limits));
     let agents = AgentApi::new(context.clone(), queue, shutdown.token().clone());
+    let proxies = ProxyApi::new(context.clone(), shutdown.token().clone());
     let mut routes = Api::new(context.clone(), authenticator).routes()?;
     routes
         .add_service(health(context.db.clone(), shutdown))
         .add_service(EnrolmentServiceServer::new(agents.clone()).max_decoding_message_size(MESSAGE_MAX))
-        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MESSAGE_MAX));
+        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(
+            proxy_enrolment::EnrolmentServiceServer::new(proxies.clone()).max_decoding_message_size(MESSAGE_MAX),
+        )
+        .add_service(ProxyServiceServer::new(proxies).max_decoding_message_size(MESSAGE_MAX));
     let routes: Routes = routes.routes();
     let incoming = tls::serve(listener, identity, &clients, tls::Limits::default(), shutdown)?;
     let mut server = tls::server(random::unit()).layer(gate);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use windlass_proto::api::v1 as pb;
+use windlass_proto::api::v1::{self as pb, join_token::Purpose};
 
 use crate::{
     api::PAGE,
@@ -53,29 +53,36 @@ impl TokenCommand {
     pub(crate) async fn run(self, cx: &Context) -> Result<(), Failure> {
         match self {
             Self::Create(create) => create.run(cx).await,
-            Self::List => list(cx).await,
-            Self::Revoke { uid, mutation } => {
-                let api = cx.api().await?;
-                let request = pb::RevokeJoinTokenRequest {
-                    name: names::in_collection("joinTokens", &uid),
-                    request_id: mutation.request_id(),
-                };
-                let token = api.call(async || api.hosts().revoke_join_token(request.clone()).await).await?;
-                cx.out.one(&token)
-            }
+            Self::List => list(cx, Purpose::Host).await,
+            Self::Revoke { uid, mutation } => revoke(cx, &uid, &mutation).await,
         }
     }
 }
 
-async fn list(cx: &Context) -> Result<(), Failure> {
+/// Revokes a token, whatever it is for.
+pub(super) async fn revoke(cx: &Context, uid: &str, mutation: &Mutation) -> Result<(), Failure> {
     let api = cx.api().await?;
-    let tokens = api
+    let request =
+        pb::RevokeJoinTokenRequest { name: names::in_collection("joinTokens", uid), request_id: mutation.request_id() };
+    let token = api.call(async || api.hosts().revoke_join_token(request.clone()).await).await?;
+    cx.out.one(&token)
+}
+
+/// Lists the tokens of a purpose.
+pub(super) async fn list(cx: &Context, purpose: Purpose) -> Result<(), Failure> {
+    let api = cx.api().await?;
+    let mut tokens = api
         .pages(async |page_token| {
             let request = pb::ListJoinTokensRequest { page_size: PAGE, page_token };
             let answer = api.call(async || api.hosts().list_join_tokens(request.clone()).await).await?;
             Ok((answer.join_tokens, answer.next_page_token))
         })
         .await?;
+    // A control plane that knows no purposes has tokens for hosts only.
+    tokens.retain(|token: &pb::JoinToken| match token.purpose() {
+        Purpose::Unspecified | Purpose::Host => purpose == Purpose::Host,
+        Purpose::Proxy => purpose == Purpose::Proxy,
+    });
     cx.out.list(&tokens)
 }
 

@@ -17,6 +17,7 @@ mod operation;
 mod param;
 mod profile;
 mod project;
+mod proxy;
 mod settle;
 mod whoami;
 
@@ -58,6 +59,9 @@ pub(crate) enum Command {
     /// Machines that run databases
     #[command(subcommand, visible_alias = "hosts")]
     Host(host::HostCommand),
+    /// Programs that bring clients to their instances
+    #[command(subcommand, alias = "proxies")]
+    Proxy(proxy::ProxyCommand),
     /// Engines and versions that the hosts have
     #[command(subcommand, alias = "engines")]
     Engine(engine::EngineCommand),
@@ -89,6 +93,7 @@ impl Command {
             Self::Operation(command) => command.run(cx).await,
             Self::Event(command) => command.run(cx).await,
             Self::Host(command) => command.run(cx).await,
+            Self::Proxy(command) => command.run(cx).await,
             Self::Engine(command) => command.run(cx).await,
             Self::Key(command) => command.run(cx).await,
             Self::Whoami => whoami::run(cx).await,

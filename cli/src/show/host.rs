@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use windlass_core::size::format_bytes;
-use windlass_proto::api::v1::{Host, HostLoad, JoinToken};
+use windlass_proto::api::v1::{Host, HostLoad, JoinToken, join_token};
 
 use super::text::{exact, map, shares, when, word};
 use crate::{names, output::Show};
@@ -83,7 +83,7 @@ fn load(load: &HostLoad) -> String {
 }
 
 impl Show for JoinToken {
-    const COLUMNS: &'static [&'static str] = &["UID", "HOST", "STATE", "EXPIRES", "AGE"];
+    const COLUMNS: &'static [&'static str] = &["UID", "NAME", "STATE", "EXPIRES", "AGE"];
 
     fn row(&self, now: Timestamp) -> Vec<String> {
         vec![
@@ -100,9 +100,14 @@ impl Show for JoinToken {
     }
 
     fn details(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        let purpose = match self.purpose() {
+            join_token::Purpose::Unspecified | join_token::Purpose::Host => "host",
+            join_token::Purpose::Proxy => "proxy",
+        };
         vec![
             ("UID", self.uid.clone()),
-            ("Host name", self.host_name.clone()),
+            ("For a", purpose.to_owned()),
+            ("Name", self.host_name.clone()),
             ("Region", self.region.clone()),
             ("Zone", self.zone.clone()),
             ("Labels", map(&self.labels)),

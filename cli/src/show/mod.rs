@@ -7,5 +7,6 @@ mod key;
 mod object;
 mod operation;
 mod project;
+mod proxy;
 pub(crate) mod text;
 mod versions;

@@ -13,7 +13,8 @@ use uuid::Uuid;
 use windlass_core::{
     Error,
     host::HostState,
-    id::{HostId, InstanceId, JoinTokenId, MemberId},
+    id::{HostId, InstanceId, JoinTokenId, MemberId, ProxyId},
+    proxy::TokenPurpose,
     size::Resources,
 };
 
@@ -36,8 +37,12 @@ pub struct TokenForEnrolment {
     pub expire_time: Timestamp,
     /// When it was revoked.
     pub revoke_time: Option<Timestamp>,
+    /// What may enrol with it.
+    pub purpose: TokenPurpose,
     /// SHA-256 of the public key that used it, and the host that it became.
     pub used: Option<(Vec<u8>, HostId)>,
+    /// The same of a proxy.
+    pub used_by_proxy: Option<(Vec<u8>, ProxyId)>,
 }
 
 /// A host that enrols.
@@ -109,7 +114,8 @@ pub struct HostTouch {
 pub async fn join_token_lock_tx(tx: &mut PgConnection, sha256: &[u8]) -> Result<Option<TokenForEnrolment>, Error> {
     let row = sqlx::query!(
         r#"select id as "id: JoinTokenId", host_name, region, zone, labels as "labels: Json<BTreeMap<String, String>>",
-                  expire_time, revoke_time, used_by_key, host_id as "host_id: HostId"
+                  purpose as "purpose: TokenPurpose", expire_time, revoke_time, used_by_key,
+                  host_id as "host_id: HostId", proxy_id as "proxy_id: ProxyId"
              from join_token where secret_sha256 = $1 for update"#,
         sha256
     )
@@ -124,7 +130,9 @@ pub async fn join_token_lock_tx(tx: &mut PgConnection, sha256: &[u8]) -> Result<
         labels: row.labels.0,
         expire_time: row.expire_time.to_jiff(),
         revoke_time: row.revoke_time.map(jiff_sqlx::Timestamp::to_jiff),
-        used: row.used_by_key.zip(row.host_id),
+        purpose: row.purpose,
+        used: row.used_by_key.clone().zip(row.host_id),
+        used_by_proxy: row.used_by_key.zip(row.proxy_id),
     }))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{PgConnection, types::Json};
-use windlass_core::{Error, id::JoinTokenId};
+use windlass_core::{Error, id::JoinTokenId, proxy::TokenPurpose};
 
 use crate::{Db, error::DbResult as _};
 
@@ -15,7 +15,9 @@ pub struct NewJoinToken {
     pub id: JoinTokenId,
     /// Hash of the whole token.
     pub sha256: [u8; 32],
-    /// Name that the host gets; empty lets the agent choose.
+    /// What may enrol with it.
+    pub purpose: TokenPurpose,
+    /// Name that the host or proxy gets; empty lets it choose.
     pub host_name: String,
     /// Region of the host.
     pub region: String,
@@ -32,7 +34,9 @@ pub struct NewJoinToken {
 pub struct JoinTokenRow {
     /// Id.
     pub id: JoinTokenId,
-    /// Name that the host gets.
+    /// What may enrol with it.
+    pub purpose: TokenPurpose,
+    /// Name that the host or proxy gets.
     pub host_name: String,
     /// Region of the host.
     pub region: String,
@@ -48,12 +52,13 @@ pub struct JoinTokenRow {
     pub revoke_time: Option<Timestamp>,
     /// When it was used.
     pub use_time: Option<Timestamp>,
-    /// Name of the host that used it.
+    /// Name of the host or proxy that used it.
     pub used_by: Option<String>,
 }
 
 struct Raw {
     id: JoinTokenId,
+    purpose: TokenPurpose,
     host_name: String,
     region: String,
     zone: String,
@@ -69,6 +74,7 @@ impl From<Raw> for JoinTokenRow {
     fn from(raw: Raw) -> Self {
         Self {
             id: raw.id,
+            purpose: raw.purpose,
             host_name: raw.host_name,
             region: raw.region,
             zone: raw.zone,
@@ -88,15 +94,16 @@ impl From<Raw> for JoinTokenRow {
 /// Those of the database.
 pub async fn join_token_insert_tx(tx: &mut PgConnection, token: &NewJoinToken) -> Result<(), Error> {
     sqlx::query!(
-        "insert into join_token (id, secret_sha256, host_name, region, zone, labels, expire_time)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into join_token (id, secret_sha256, host_name, region, zone, labels, expire_time, purpose)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
         token.id.0,
         token.sha256.as_slice(),
         token.host_name,
         token.region,
         token.zone,
         Json(&token.labels) as _,
-        jiff_sqlx::Timestamp::from(token.expire_time) as _
+        jiff_sqlx::Timestamp::from(token.expire_time) as _,
+        token.purpose.as_str()
     )
     .execute(tx)
     .await
@@ -111,10 +118,10 @@ pub async fn join_token_insert_tx(tx: &mut PgConnection, token: &NewJoinToken) -
 pub async fn join_token_by_id_tx(tx: &mut PgConnection, id: JoinTokenId) -> Result<Option<JoinTokenRow>, Error> {
     let row = sqlx::query_as!(
         Raw,
-        r#"select t.id as "id: JoinTokenId", t.host_name, t.region, t.zone,
+        r#"select t.id as "id: JoinTokenId", t.purpose as "purpose: TokenPurpose", t.host_name, t.region, t.zone,
                   t.labels as "labels: Json<BTreeMap<String, String>>", t.create_time, t.expire_time, t.revoke_time,
-                  t.use_time, h.name as "used_by?"
-             from join_token t left join host h on h.id = t.host_id where t.id = $1"#,
+                  t.use_time, coalesce(h.name, p.name) as used_by
+             from join_token t left join host h on h.id = t.host_id left join proxy p on p.id = t.proxy_id where t.id = $1"#,
         id.0
     )
     .fetch_optional(tx)
@@ -143,10 +150,10 @@ impl Db {
     pub async fn join_token_list(&self, after: Option<JoinTokenId>, limit: i64) -> Result<Vec<JoinTokenRow>, Error> {
         let rows = sqlx::query_as!(
             Raw,
-            r#"select t.id as "id: JoinTokenId", t.host_name, t.region, t.zone,
+            r#"select t.id as "id: JoinTokenId", t.purpose as "purpose: TokenPurpose", t.host_name, t.region, t.zone,
                       t.labels as "labels: Json<BTreeMap<String, String>>", t.create_time, t.expire_time,
-                      t.revoke_time, t.use_time, h.name as "used_by?"
-                 from join_token t left join host h on h.id = t.host_id
+                      t.revoke_time, t.use_time, coalesce(h.name, p.name) as used_by
+                 from join_token t left join host h on h.id = t.host_id left join proxy p on p.id = t.proxy_id
                 where $1::uuid is null or t.id > $1 order by t.id limit $2"#,
             after.map(|id| id.0),
             limit

@@ -27,6 +27,7 @@ pub mod members;
 pub mod objects;
 pub mod operations;
 pub mod projects;
+pub mod proxies;
 pub mod reservations;
 pub mod sagas;
 pub mod shard;

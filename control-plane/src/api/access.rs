@@ -11,7 +11,7 @@ use windlass_core::role::Permission;
 pub enum Access {
     /// Nothing.
     Open,
-    /// An agent's certificate or join token, which the handler checks.
+    /// The certificate or join token of an agent or a proxy, which the handler checks.
     Agent,
     /// A valid key, whatever its role and scope.
     AnyKey,
@@ -58,6 +58,9 @@ const TABLE: &[(&str, Access)] = &[
     ("HostService/CreateJoinToken", Access::Key(Permission::FleetAdmin)),
     ("HostService/ListJoinTokens", Access::Key(Permission::FleetRead)),
     ("HostService/RevokeJoinToken", Access::Key(Permission::FleetAdmin)),
+    ("ProxyService/GetProxy", Access::Key(Permission::FleetRead)),
+    ("ProxyService/ListProxies", Access::Key(Permission::FleetRead)),
+    ("ProxyService/RevokeProxy", Access::Key(Permission::FleetAdmin)),
     ("ApiKeyService/CreateApiKey", Access::Key(Permission::ProjectAdmin)),
     ("ApiKeyService/ListApiKeys", Access::Key(Permission::ProjectAdmin)),
     ("ApiKeyService/RevokeApiKey", Access::Key(Permission::ProjectAdmin)),
@@ -71,7 +74,7 @@ pub fn required(path: &str) -> Option<Access> {
     if let Some(method) = path.strip_prefix(API) {
         return TABLE.iter().find(|(name, _)| *name == method).map(|(_, access)| *access);
     }
-    if path.starts_with("/windlass.agent.v1.") {
+    if path.starts_with("/windlass.agent.v1.") || path.starts_with("/windlass.proxy.v1.") {
         return Some(Access::Agent);
     }
     if path.starts_with("/grpc.reflection.") {

@@ -177,6 +177,7 @@ changes!(
     HostVerbRequest,
     CreateJoinTokenRequest,
     RevokeJoinTokenRequest,
+    RevokeProxyRequest,
     CreateApiKeyRequest,
     RevokeApiKeyRequest,
 );

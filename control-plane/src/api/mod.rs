@@ -21,6 +21,8 @@ mod objects;
 mod operations;
 mod page;
 mod projects;
+mod proxies;
+pub mod proxy;
 pub mod server;
 
 pub use server::Api;

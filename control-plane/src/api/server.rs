@@ -13,7 +13,7 @@ use windlass_proto::{
         api_key_service_server::ApiKeyServiceServer, event_service_server::EventServiceServer,
         host_service_server::HostServiceServer, instance_service_server::InstanceServiceServer,
         object_service_server::ObjectServiceServer, operation_service_server::OperationServiceServer,
-        project_service_server::ProjectServiceServer,
+        project_service_server::ProjectServiceServer, proxy_service_server::ProxyServiceServer,
     },
 };
 
@@ -54,6 +54,7 @@ impl Api {
             .add_service(ObjectServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
             .add_service(OperationServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
             .add_service(HostServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(ProxyServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
             .add_service(EventServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX))
             .add_service(ApiKeyServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_MAX));
         Ok(routes)

@@ -11,6 +11,7 @@ use windlass_core::{
     error::ErrorKind,
     id::{HostId, MemberId},
     name::ResourceName,
+    proxy::TokenPurpose,
 };
 use windlass_db::{
     PgConnection,
@@ -43,7 +44,7 @@ pub async fn enrol(ctx: &Context, token: &str, csr_der: &[u8], wished_name: &str
     let now = Timestamp::now();
     let mut tx = ctx.db.begin().await?;
     let row = join_token_lock_tx(&mut tx, &token.sha256()).await?;
-    let admission = admit(row.as_ref().map(facts).as_ref(), &key.sha256(), now)?;
+    let admission = admit(TokenPurpose::Host, row.as_ref().map(facts).as_ref(), &key.sha256(), now)?;
     let (host, name) = match (admission, row) {
         (Admission::New, Some(row)) => enrol_new_tx(&mut tx, &row, &key, wished_name).await?,
         (Admission::New, None) => return Err(Error::internal("a token was admitted that does not exist")),
@@ -89,11 +90,12 @@ pub async fn sign_member(ctx: &Context, host: HostId, member: MemberId, csr_der:
     ctx.authority.sign_member(&key, member, &names, &addresses, Timestamp::now())
 }
 
-fn facts(token: &TokenForEnrolment) -> TokenFacts {
+fn facts(token: &TokenForEnrolment) -> TokenFacts<HostId> {
     TokenFacts {
+        purpose: token.purpose,
         expire_time: token.expire_time,
         revoke_time: token.revoke_time,
-        used: token.used.clone().map(|(key_sha256, host)| TokenUse { key_sha256, host }),
+        used: token.used.clone().map(|(key_sha256, by)| TokenUse { key_sha256, by }),
     }
 }
 

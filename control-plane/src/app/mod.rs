@@ -17,6 +17,7 @@ pub mod keys;
 pub mod objects;
 pub mod operations;
 pub mod projects;
+pub mod proxies;
 pub mod tokens;
 pub mod validate;
 

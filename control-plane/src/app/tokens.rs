@@ -1,14 +1,15 @@
-//! Join tokens: one-use permissions to enrol a host.
+//! Join tokens: one-use permissions to enrol a host or a proxy.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use windlass_core::{Error, id::JoinTokenId, name::ResourceName, role::Permission};
+use windlass_core::{Error, id::JoinTokenId, name::ResourceName, proxy::TokenPurpose, role::Permission};
 use windlass_db::{
     Tx,
     events::{NewEvent, event_add_tx},
     hosts::host_by_name_tx,
     join_tokens::{JoinTokenRow, NewJoinToken, join_token_by_id_tx, join_token_insert_tx, join_token_revoke_tx},
+    proxies::proxy_by_name_tx,
 };
 use windlass_kit::token::JoinToken;
 
@@ -22,7 +23,9 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// A token to make.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
-    /// Name that the host gets; empty lets the agent choose.
+    /// What may enrol with it.
+    pub purpose: TokenPurpose,
+    /// Name that the host or proxy gets; empty lets it choose.
     pub host_name: String,
     /// Region of the host.
     pub region: String,
@@ -47,8 +50,14 @@ pub async fn create(
     caller.check(Permission::FleetAdmin, None)?;
     if !request.host_name.is_empty() {
         let name = ResourceName::parse("join_token.host_name", &request.host_name)?;
-        if host_by_name_tx(tx, name.as_str()).await?.is_some() {
-            return Err(Error::already_exists("host", format!("hosts/{name}")));
+        match request.purpose {
+            TokenPurpose::Host if host_by_name_tx(tx, name.as_str()).await?.is_some() => {
+                return Err(Error::already_exists("host", format!("hosts/{name}")));
+            }
+            TokenPurpose::Proxy if taken(tx, name.as_str()).await? => {
+                return Err(Error::already_exists("proxy", super::proxies::full(name.as_str())));
+            }
+            TokenPurpose::Host | TokenPurpose::Proxy => {}
         }
     }
     validate::text("join_token.region", &request.region)?;
@@ -61,6 +70,7 @@ pub async fn create(
     let new = NewJoinToken {
         id,
         sha256: token.sha256(),
+        purpose: request.purpose,
         host_name: request.host_name,
         region: request.region,
         zone: request.zone,
@@ -96,6 +106,11 @@ pub async fn revoke(tx: &mut Tx, caller: &Caller, id: JoinTokenId) -> Result<Joi
     join_token_revoke_tx(tx, id).await?;
     tell(tx, caller, id, "join_token.revoked", "Join token revoked").await?;
     find(tx, id).await
+}
+
+/// A revoked proxy makes room for another of its name.
+async fn taken(tx: &mut Tx, name: &str) -> Result<bool, Error> {
+    Ok(proxy_by_name_tx(tx, name).await?.is_some_and(|proxy| proxy.revoke_time.is_none()))
 }
 
 async fn find(tx: &mut Tx, id: JoinTokenId) -> Result<JoinTokenRow, Error> {

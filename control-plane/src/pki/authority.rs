@@ -19,7 +19,7 @@ use windlass_core::{
 };
 use windlass_kit::{
     random,
-    tls::{Authorities, CertificateDer, Identity, Pin, host_uri},
+    tls::{Authorities, CertificateDer, Identity, Pin, host_uri, proxy_uri},
 };
 
 use super::request::RequestedKey;
@@ -159,8 +159,20 @@ impl Authority {
     pub fn sign_proxy(&self, key: &RequestedKey, proxy: ProxyId, now: Timestamp) -> Result<SignedCert, Error> {
         let mut params = params(&proxy.to_string(), now, now + self.validity.host)?;
         params.distinguished_name.push(DnType::OrganizationalUnitName, PROXY_UNIT);
-        params.subject_alt_names = vec![SanType::URI(uri(format!("windlass://proxy/{proxy}"))?)];
+        params.subject_alt_names = vec![SanType::URI(uri(proxy_uri(proxy))?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params, key.public_key())
+    }
+
+    /// Signs the certificate that a proxy shows its clients. Each name is a DNS name, perhaps with a wildcard as its first
+    /// label, or an IP address.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` if a name is neither; `INTERNAL` if the crypto library fails.
+    pub fn sign_proxy_server(&self, key: &RequestedKey, names: &[String], now: Timestamp) -> Result<SignedCert, Error> {
+        let mut params = params("windlass proxy", now, now + self.validity.server)?;
+        params.subject_alt_names = alternatives(names)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params, key.public_key())
     }
 
@@ -194,12 +206,7 @@ impl Authority {
     /// `INVALID_FIELD` if a name is neither; `INTERNAL` if the crypto library fails.
     pub fn issue_server(&self, names: &[String], now: Timestamp) -> Result<Identity, Error> {
         let mut params = params("windlass control plane", now, now + self.validity.server)?;
-        for name in names {
-            params.subject_alt_names.push(match name.parse() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(dns_name(name)?),
-            });
-        }
+        params.subject_alt_names = alternatives(names)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(crypto)?;
         let signed = self.sign(params, &key)?;
@@ -242,6 +249,17 @@ fn params(common_name: &str, now: Timestamp, not_after: Timestamp) -> Result<Cer
     params.not_before = time(now - LONGEST_BACKDATE.min(not_after.duration_since(now) / 4))?;
     params.not_after = time(not_after)?;
     Ok(params)
+}
+
+fn alternatives(names: &[String]) -> Result<Vec<SanType>, Error> {
+    let alternative = |name: &String| match name.parse() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) => {
+            dns_name(name.strip_prefix("*.").unwrap_or(name))?;
+            uri(name.clone()).map(SanType::DnsName)
+        }
+    };
+    names.iter().map(alternative).collect()
 }
 
 fn uri(text: String) -> Result<Ia5String, Error> {

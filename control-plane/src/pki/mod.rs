@@ -16,6 +16,6 @@ pub use enrol::{Admission, TokenFacts, TokenUse, admit};
 pub use request::RequestedKey;
 pub use server::keep_server_identity;
 pub use windlass_kit::{
-    tls::{PeerHost, peer_host},
+    tls::{PeerHost, peer_host, peer_proxy},
     token::{ApiKey, JoinToken},
 };

@@ -3,7 +3,7 @@
 //! A cursor is `BOOK:VERSION`: of another book, or older than what is remembered of removals, everything is told.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -31,11 +31,13 @@ pub struct Routes {
 #[derive(Debug)]
 pub struct Wakes(pub(super) mpsc::UnboundedReceiver<Hint>);
 
-/// An instance to be read anew.
+/// What is to be read anew.
 #[derive(Debug)]
-pub(super) struct Hint {
-    pub(super) instance: InstanceId,
-    pub(super) origin: Origin,
+pub(super) enum Hint {
+    /// One instance.
+    Instance(InstanceId, Origin),
+    /// Every instance, because a proxy came or went.
+    Everything,
 }
 
 /// Where a change was made.
@@ -95,12 +97,17 @@ impl Routes {
     /// What decides the route of this instance was changed. Call it after the commit; a hint that is lost costs one
     /// safety poll.
     pub fn changed(&self, instance: InstanceId) {
-        self.hint(instance, Origin::Here);
+        self.hint(Hint::Instance(instance, Origin::Here));
     }
 
-    pub(super) fn hint(&self, instance: InstanceId, origin: Origin) {
+    /// A proxy came with another address, or went.
+    pub fn proxies_changed(&self) {
+        self.hint(Hint::Everything);
+    }
+
+    pub(super) fn hint(&self, hint: Hint) {
         // Fails only when the keeper is gone, and then nobody is to be told.
-        let _ = self.hints.send(Hint { instance, origin });
+        let _ = self.hints.send(hint);
     }
 
     /// Which book it is, of all nodes and starts.
@@ -116,6 +123,11 @@ impl Routes {
     /// The route of an instance as this node knows it.
     pub fn get(&self, instance: InstanceId) -> Option<Arc<Route>> {
         self.book().entries.get(&instance).map(|(_, route)| route.clone())
+    }
+
+    /// Names of the projects that have routes, sorted.
+    pub fn projects(&self) -> BTreeSet<String> {
+        self.book().entries.values().map(|(_, route)| route.project.clone()).collect()
     }
 
     /// What changed since the cursor, as soon as something did; an empty answer after `hold`.

@@ -98,22 +98,25 @@ async fn keep(
             }
         }
         let idle = pending.is_empty();
-        let mut take = |hint: Hint| {
-            pending.insert(hint.instance);
-            match hint.origin {
-                Origin::Here => ours.insert(hint.instance),
-                Origin::Elsewhere => false,
+        let left = everything.map_or(Duration::ZERO, |last| SAFETY.saturating_sub(last.elapsed()));
+        let mut take = |hint: Hint| match hint {
+            Hint::Instance(instance, origin) => {
+                pending.insert(instance);
+                match origin {
+                    Origin::Here => drop(ours.insert(instance)),
+                    Origin::Elsewhere => {}
+                }
             }
+            Hint::Everything => everything = None,
         };
         if idle {
-            let left = everything.map_or(Duration::ZERO, |last| SAFETY.saturating_sub(last.elapsed()));
             tokio::select! {
                 hint = wakes.recv() => match hint {
                     Some(hint) => take(hint),
                     None => return,
                 },
-                () = tokio::time::sleep(left) => false,
-            };
+                () = tokio::time::sleep(left) => {}
+            }
         }
         while let Ok(hint) = wakes.try_recv() {
             take(hint);
@@ -183,7 +186,9 @@ async fn hear(db: &Db, routes: &Routes) -> Result<(), Error> {
         let Some(payload) = hints.next().await? else { continue };
         let Some((from, ids)) = payload.split_once(';') else { continue };
         if from != own {
-            ids.split(',').filter_map(|id| id.parse().ok()).for_each(|id| routes.hint(id, Origin::Elsewhere));
+            ids.split(',')
+                .filter_map(|id| id.parse().ok())
+                .for_each(|id| routes.hint(Hint::Instance(id, Origin::Elsewhere)));
         }
     }
 }

@@ -77,6 +77,12 @@ impl Reports {
         self.lock().heard.insert((proxy, session.to_owned()), Instant::now());
     }
 
+    /// Whether this process of a proxy spoke a short while ago.
+    pub fn knows(&self, proxy: ProxyId, session: &str) -> bool {
+        let process = (proxy, session.to_owned());
+        self.lock().heard.get(&process).is_some_and(|at| at.elapsed() < SILENT)
+    }
+
     /// A process of a proxy is gone, or may not speak any more.
     pub fn gone(&self, proxy: ProxyId) {
         let mut state = self.lock();

@@ -16,6 +16,7 @@ pub mod name;
 pub mod object;
 pub mod operation;
 pub mod parameter;
+pub mod proxy;
 pub mod replication;
 pub mod role;
 pub mod size;

@@ -26,6 +26,11 @@ pub(in crate::api) fn duration(
     Ok(Some(SignedDuration::new(given.seconds, given.nanos)))
 }
 
+/// A span for the wire.
+pub(in crate::api) fn to_duration(span: SignedDuration) -> pbjson_types::Duration {
+    pbjson_types::Duration { seconds: span.as_secs(), nanos: span.subsec_nanos() }
+}
+
 /// A size for the wire.
 pub(in crate::api) fn resources(size: Resources) -> pb::Resources {
     pb::Resources { cpu_millis: size.cpu_millis, memory_bytes: size.memory_bytes, disk_bytes: size.disk_bytes }

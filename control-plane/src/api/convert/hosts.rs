@@ -1,6 +1,6 @@
 //! Hosts and join tokens.
 
-use windlass_core::{Error, host::HostState, id::JoinTokenId, name::split_path};
+use windlass_core::{Error, host::HostState, id::JoinTokenId, name::split_path, proxy::TokenPurpose};
 use windlass_db::{hosts::HostRow, join_tokens::JoinTokenRow};
 use windlass_proto::api::v1 as pb;
 
@@ -9,6 +9,7 @@ use crate::{
     api::mask::Mask,
     app::{
         hosts::{HostUpdate, full},
+        proxies,
         tokens::TokenRequest,
     },
 };
@@ -107,6 +108,10 @@ pub(in crate::api) fn id(field: &str, name: &str) -> Result<String, Error> {
 
 /// A join token for the wire, without its secret.
 pub(in crate::api) fn token(row: JoinTokenRow) -> pb::JoinToken {
+    let (purpose, used_by): (_, fn(String) -> String) = match row.purpose {
+        TokenPurpose::Host => (pb::join_token::Purpose::Host, |name| full(&name)),
+        TokenPurpose::Proxy => (pb::join_token::Purpose::Proxy, |name| proxies::full(&name)),
+    };
     pb::JoinToken {
         name: format!("joinTokens/{}", row.id),
         uid: row.id.to_string(),
@@ -118,8 +123,9 @@ pub(in crate::api) fn token(row: JoinTokenRow) -> pb::JoinToken {
         create_time: Some(time(row.create_time)),
         expire_time: Some(time(row.expire_time)),
         use_time: row.use_time.map(time),
-        used_by: row.used_by.map(|name| full(&name)).unwrap_or_default(),
+        used_by: row.used_by.map(used_by).unwrap_or_default(),
         revoked: row.revoke_time.is_some(),
+        purpose: purpose.into(),
     }
 }
 
@@ -130,6 +136,10 @@ pub(in crate::api) fn token(row: JoinTokenRow) -> pb::JoinToken {
 pub(in crate::api) fn token_request(given: pb::CreateJoinTokenRequest) -> Result<TokenRequest, Error> {
     let token = given.join_token.unwrap_or_default();
     Ok(TokenRequest {
+        purpose: match token.purpose() {
+            pb::join_token::Purpose::Unspecified | pb::join_token::Purpose::Host => TokenPurpose::Host,
+            pb::join_token::Purpose::Proxy => TokenPurpose::Proxy,
+        },
         host_name: token.host_name,
         region: token.region,
         zone: token.zone,

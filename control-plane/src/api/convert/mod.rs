@@ -8,5 +8,6 @@ pub(super) mod keys;
 pub(super) mod objects;
 pub(super) mod operations;
 pub(super) mod projects;
+pub(super) mod proxies;
 
-pub(super) use common::{duration, resources, size, time};
+pub(super) use common::{duration, resources, size, time, to_duration};

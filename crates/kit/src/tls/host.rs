@@ -4,7 +4,7 @@
 //! has verified the chain when a connection began. A connection may outlive its certificate, so the time is checked again
 //! on each call; whether the serial was revoked is the caller's to look up.
 
-use std::sync::Arc;
+use std::{fmt::Display, str::FromStr, sync::Arc};
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use jiff::Timestamp;
@@ -18,12 +18,16 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
-use windlass_core::{Error, ErrorKind, Reason, id::HostId};
+use windlass_core::{
+    Error, ErrorKind, Reason,
+    id::{HostId, ProxyId},
+};
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
 use super::Authorities;
 
 const SCHEME: &str = "windlass://host/";
+const PROXY_SCHEME: &str = "windlass://proxy/";
 
 /// What a host certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,32 +45,57 @@ pub fn host_uri(host: HostId) -> String {
     format!("{SCHEME}{host}")
 }
 
+/// The URI by which the certificate of a proxy names it.
+pub fn proxy_uri(proxy: ProxyId) -> String {
+    format!("{PROXY_SCHEME}{proxy}")
+}
+
 /// Reads the chain that the peer showed, leaf first; `None` or empty if it showed none.
 ///
 /// # Errors
 /// `HOST_CERTIFICATE_INVALID` if there is none, it is not a host's, or it is not valid now.
 pub fn peer_host(chain: Option<&[CertificateDer<'_>]>, now: Timestamp) -> Result<PeerHost, Error> {
+    let (host, serial, not_after) = peer(chain, SCHEME, "host", now)?;
+    Ok(PeerHost { host, serial, not_after })
+}
+
+/// Which proxy is calling, by the chain that it showed.
+///
+/// # Errors
+/// `HOST_CERTIFICATE_INVALID` if there is none, it is not a proxy's, or it is not valid now.
+pub fn peer_proxy(chain: Option<&[CertificateDer<'_>]>, now: Timestamp) -> Result<ProxyId, Error> {
+    peer(chain, PROXY_SCHEME, "proxy", now).map(|(proxy, _, _)| proxy)
+}
+
+/// Id, serial number and end of a chain whose leaf has a URI of this scheme.
+fn peer<I: FromStr + Display>(
+    chain: Option<&[CertificateDer<'_>]>,
+    scheme: &str,
+    what: &str,
+    now: Timestamp,
+) -> Result<(I, String, Timestamp), Error> {
     let leaf = chain.and_then(<[_]>::first).ok_or_else(|| {
-        invalid("this call needs a host's client certificate; enrol the host with a join token first")
+        invalid(&format!("this call needs a {what}'s client certificate; enrol the {what} with a join token first"))
     })?;
     let (_, certificate) =
         x509_parser::parse_x509_certificate(leaf).map_err(|_| invalid("the client certificate cannot be read"))?;
-    let host = host_of(&certificate).ok_or_else(|| invalid("the client certificate is not a host's"))?;
+    let id: I =
+        id_of(&certificate, scheme).ok_or_else(|| invalid(&format!("the client certificate is not a {what}'s")))?;
     let time =
         |seconds| Timestamp::from_second(seconds).map_err(|_| invalid("the client certificate has no valid time"));
     let not_before = time(certificate.validity().not_before.timestamp())?;
     let not_after = time(certificate.validity().not_after.timestamp())?;
     if now > not_after {
         return Err(invalid(&format!(
-            "the certificate of host {host} expired at {not_after}; enrol the host again with a new join token"
+            "the certificate of {what} {id} expired at {not_after}; enrol the {what} again with a new join token"
         )));
     }
     if now < not_before {
         return Err(invalid(&format!(
-            "the certificate of host {host} is valid from {not_before} on; check the clocks of both machines"
+            "the certificate of {what} {id} is valid from {not_before} on; check the clocks of both machines"
         )));
     }
-    Ok(PeerHost { host, serial: hex::encode(certificate.raw_serial()), not_after })
+    Ok((id, hex::encode(certificate.raw_serial()), not_after))
 }
 
 /// Checks that `message` was signed by a host of these authorities, whose certificate, in DER, comes along. The signature
@@ -118,7 +147,7 @@ impl ServerCertVerifier for HostVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         chains(end_entity, intermediates, &self.roots, now, &self.provider)?;
         let parsed = x509_parser::parse_x509_certificate(end_entity).map_err(|_| CertificateError::BadEncoding)?;
-        if host_of(&parsed.1) == Some(self.host) {
+        if id_of(&parsed.1, SCHEME) == Some(self.host) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::Other(OtherError(Arc::new(OtherHost(self.host)))).into())
@@ -161,10 +190,10 @@ fn chains(
     verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)
 }
 
-fn host_of(certificate: &X509Certificate<'_>) -> Option<HostId> {
+fn id_of<I: FromStr>(certificate: &X509Certificate<'_>, scheme: &str) -> Option<I> {
     let names = certificate.subject_alternative_name().ok()??;
     names.value.general_names.iter().find_map(|name| match name {
-        GeneralName::URI(uri) => uri.strip_prefix(SCHEME)?.parse().ok(),
+        GeneralName::URI(uri) => uri.strip_prefix(scheme)?.parse().ok(),
         GeneralName::OtherName(..)
         | GeneralName::RFC822Name(_)
         | GeneralName::DNSName(_)

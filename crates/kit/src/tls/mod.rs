@@ -19,7 +19,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use acceptor::{Incoming, Limits, serve, server};
 pub use connector::{connect, refusal};
-pub use host::{PeerHost, host_uri, peer_host, signed_by};
+pub use host::{PeerHost, host_uri, peer_host, peer_proxy, proxy_uri, signed_by};
 pub use identity::{Identity, IdentityStore};
 pub use pin::Pin;
 pub use request::KeyRequest;
