@@ -15,14 +15,17 @@ mod home;
 pub mod lab;
 pub mod leaks;
 pub mod measure;
+pub mod nemesis;
 mod plan;
 pub mod processes;
 pub mod program;
+pub mod site;
 pub mod soak;
 pub mod stack;
 pub mod wait;
 pub mod workload;
 
 pub use api::Api;
+pub use site::Site;
 pub use stack::Stack;
 pub use wait::wait_until;

@@ -6,6 +6,7 @@
 //! flushed. Under a name that the new primary waits for, that releases a commit that is nowhere else.
 
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,15 +19,15 @@ const LIMIT: Duration = Duration::from_secs(20);
 const SETTINGS: &str = "fsync=off\nwal_keep_size=128MB\nwal_receiver_timeout=1500ms\nwal_retrieve_retry_interval=200ms";
 
 /// An old primary of another history, down, and a new one with a commit that waits.
-struct Diverged<'a> {
-    old: Plain<'a>,
-    new: Plain<'a>,
+struct Diverged {
+    old: Plain,
+    new: Plain,
     commit: Child,
 }
 
-impl<'a> Diverged<'a> {
+impl Diverged {
     /// `wanted` is what the new primary waits for.
-    async fn arrange(ground: &'a Ground, wanted: &str) -> Result<Self> {
+    async fn arrange(ground: &Arc<Ground>, wanted: &str) -> Result<Self> {
         let port = free_ports(2)?;
         let (mut old, mut new) = (Plain::new(ground, "old", port), Plain::new(ground, "new", port + 1));
         old.initialise()?;
@@ -91,7 +92,7 @@ impl<'a> Diverged<'a> {
     }
 }
 
-impl Drop for Diverged<'_> {
+impl Drop for Diverged {
     fn drop(&mut self) {
         let _ = self.commit.kill();
         let _ = self.commit.wait();
@@ -102,7 +103,7 @@ impl Drop for Diverged<'_> {
 async fn with_plain_names_postgresql_takes_the_word_of_a_diverged_standby() -> Result<()> {
     // Timing decides whether a single try shows it; in most it does.
     for _ in 0..5 {
-        let ground = Ground::make()?;
+        let ground = Arc::new(Ground::make()?);
         let mut diverged = Diverged::arrange(&ground, "m1").await?;
         diverged.follow("m1").await?;
         let seen = wait_until("a commit that was acknowledged", Duration::from_secs(5), async || {
@@ -121,7 +122,7 @@ async fn with_plain_names_postgresql_takes_the_word_of_a_diverged_standby() -> R
 #[tokio::test]
 async fn with_the_epoch_in_the_name_nobody_takes_it() -> Result<()> {
     for _ in 0..2 {
-        let ground = Ground::make()?;
+        let ground = Arc::new(Ground::make()?);
         let mut diverged = Diverged::arrange(&ground, "m1_e7").await?;
         diverged.follow("m1_e6").await?;
         diverged.noticed().await?;

@@ -1,6 +1,7 @@
 //! The workload and its checkers at a plain PostgreSQL: a crash breaks nothing, and what is broken by hand is found.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -17,7 +18,7 @@ const OUTAGE: Duration = Duration::from_millis(700);
 fn a_crash_breaks_nothing_and_forged_histories_are_found() -> Result<()> {
     lab::run(async |network| {
         let (host, clients) = (network.add("host-1")?, network.add("clients")?);
-        let ground = Ground::make()?;
+        let ground = Arc::new(Ground::make()?);
         let mut server = Plain::new(&ground, "db", PORT).at(&host);
         server.initialise()?;
         server.start().await?;

@@ -7,6 +7,7 @@ mod bench;
 mod database_user;
 mod demo;
 mod lint;
+mod nemesis;
 mod packages;
 mod scratch_postgres;
 mod soak;
@@ -38,6 +39,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Kill control plane, agents and databases at random during a mixed workload, then check everything.
     Soak(soak::Arguments),
+    /// Try every fault of the failure matrix on several hosts, and write docs/nemesis.md.
+    Nemesis(nemesis::Arguments),
     /// Write the stored SQL checks (.sqlx) anew from the migrations.
     SqlxPrepare,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Lint(arguments) => lint::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
+        Task::Nemesis(arguments) => nemesis::run(&arguments),
         Task::SqlxPrepare => sqlx::prepare(),
     };
     match result {

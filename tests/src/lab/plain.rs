@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,18 +18,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server below a [`Ground`]. Its superuser is `root`, who needs no password.
 #[derive(Debug)]
-pub struct Plain<'a> {
-    ground: &'a Ground,
+pub struct Plain {
+    ground: Arc<Ground>,
     name: String,
     port: u16,
     node: Option<Node>,
     server: Option<Child>,
 }
 
-impl<'a> Plain<'a> {
+impl Plain {
     /// Describes one; nothing is made yet.
-    pub fn new(ground: &'a Ground, name: &str, port: u16) -> Self {
-        Self { ground, name: name.to_owned(), port, node: None, server: None }
+    pub fn new(ground: &Arc<Ground>, name: &str, port: u16) -> Self {
+        Self { ground: Arc::clone(ground), name: name.to_owned(), port, node: None, server: None }
     }
 
     /// It is to live in a host of a lab.
@@ -53,7 +54,7 @@ impl<'a> Plain<'a> {
     ///
     /// # Errors
     /// It failed.
-    pub fn copy(&self, from: &Plain<'_>) -> Result<()> {
+    pub fn copy(&self, from: &Self) -> Result<()> {
         let mut command = self.program("pg_basebackup")?;
         command.args(["-X", "stream", "-c", "fast", "--no-sync", "-h", "127.0.0.1", "-U", "root", "-p"]);
         command.arg(from.port.to_string()).arg("-D").arg(self.data());
@@ -102,7 +103,7 @@ impl<'a> Plain<'a> {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         server.wait()?;
-        std::fs::remove_file(self.data().join("postmaster.pid"))?;
+        let _ = std::fs::remove_file(self.data().join("postmaster.pid"));
         Ok(())
     }
 
@@ -164,7 +165,7 @@ impl<'a> Plain<'a> {
     }
 }
 
-impl Drop for Plain<'_> {
+impl Drop for Plain {
     fn drop(&mut self) {
         let _ = self.kill();
     }

@@ -13,7 +13,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -22,7 +22,7 @@ use crate::lab::Node;
 use crate::lab::Task;
 
 pub use history::{End, History};
-pub use session::{Session, Target};
+pub use session::{Session, Target, Trust};
 pub use watch::watch;
 
 /// Lists that are appended to.
@@ -57,12 +57,18 @@ struct Work {
     target: Target,
     begin: Instant,
     stop: Arc<AtomicBool>,
+    last_ack: Arc<AtomicU64>,
     log: PathBuf,
 }
 
 impl Work {
     fn now(&self) -> Duration {
         self.begin.elapsed()
+    }
+
+    fn acknowledged(&self, at: Duration) {
+        let micros = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        self.last_ack.fetch_max(micros, Ordering::Relaxed);
     }
 
     fn goes_on(&self) -> bool {
@@ -75,6 +81,7 @@ impl Work {
 pub struct Workload {
     begin: Instant,
     stop: Arc<AtomicBool>,
+    last_ack: Arc<AtomicU64>,
     tasks: Vec<Task<History>>,
 }
 
@@ -104,7 +111,8 @@ impl Workload {
     /// The system refused.
     pub fn start(places: &[(Node, Target)], mix: Mix, logs: &Path) -> Result<Self> {
         std::fs::create_dir_all(logs)?;
-        let mut workload = Self { begin: Instant::now(), stop: Arc::default(), tasks: Vec::new() };
+        let mut workload =
+            Self { begin: Instant::now(), stop: Arc::default(), last_ack: Arc::default(), tasks: Vec::new() };
         let kinds = [
             (mix.writers, Kind::Write),
             (mix.cancellers, Kind::WriteAndCancel),
@@ -118,6 +126,7 @@ impl Workload {
                 target: target.clone(),
                 begin: workload.begin,
                 stop: Arc::clone(&workload.stop),
+                last_ack: Arc::clone(&workload.last_ack),
                 log: logs.join(format!("client-{client}.acks")),
             };
             let task = node.spawn(&format!("client-{client}"), async move |_| match kind {
@@ -134,6 +143,11 @@ impl Workload {
     /// Time since the start, as in the history.
     pub fn now(&self) -> Duration {
         self.begin.elapsed()
+    }
+
+    /// When a writer was last told of a success.
+    pub fn last_ack(&self) -> Duration {
+        Duration::from_micros(self.last_ack.load(Ordering::Relaxed))
     }
 
     /// Ends the work and gives what the clients saw.

@@ -35,10 +35,17 @@ pub struct Target {
 /// What a client trusts.
 #[derive(Debug, Clone)]
 pub struct Trust {
-    /// The server's name, also sent as SNI.
-    pub name: String,
+    /// The server's name, also sent as SNI; None for its address.
+    pub name: Option<String>,
     /// PEM of the CA.
     pub ca_pem: String,
+}
+
+impl Trust {
+    fn handshake(&self, address: SocketAddr) -> Result<Handshake> {
+        let name = self.name.clone().unwrap_or_else(|| address.ip().to_string());
+        Handshake::with(&name, &self.ca_pem)
+    }
 }
 
 /// An open connection. Dropped, it is cut.
@@ -91,8 +98,7 @@ impl Session {
         let (client, driver) = match &target.tls {
             Some(trust) => {
                 config.ssl_mode(SslMode::Require);
-                let (client, connection) =
-                    config.connect_raw(stream, Handshake::with(&trust.name, &trust.ca_pem)?).await?;
+                let (client, connection) = config.connect_raw(stream, trust.handshake(address)?).await?;
                 (client, tokio::spawn(connection).abort_handle())
             }
             None => {
@@ -119,7 +125,7 @@ impl Session {
     pub async fn cancel(token: CancelToken, target: &Target, address: SocketAddr) -> Result<()> {
         let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await??;
         match &target.tls {
-            Some(trust) => token.cancel_query_raw(stream, Handshake::with(&trust.name, &trust.ca_pem)?).await?,
+            Some(trust) => token.cancel_query_raw(stream, trust.handshake(address)?).await?,
             None => token.cancel_query_raw(stream, NoTls).await?,
         }
         Ok(())

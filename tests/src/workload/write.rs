@@ -42,6 +42,7 @@ pub(super) async fn run(work: Work, cancels: Cancels) -> Result<History> {
                 let at = work.now();
                 writeln!(log, "{next} {epoch} {}", at.as_micros())?;
                 log.sync_data()?;
+                work.acknowledged(at);
                 Some(Ack { at, epoch })
             }
             Err(error) => {
