@@ -16,6 +16,7 @@ use windlass_core::Error;
 use windlass_kit::{
     failpoint::Failpoints,
     files::{self, Access},
+    lock::StateLock,
     shutdown::{Shutdown, TaskKind},
 };
 use windlass_proto::agent::v1 as pb;
@@ -29,7 +30,6 @@ use crate::{
         Enrolment, HostDescription, Link, LinkCertificates, LinkParts, LoadSource, NoReplication, Pace,
         ReplicationLink, TlsDialer, TokenSource, host_identity, keep_connected,
     },
-    lock::StateLock,
     members::Members,
     peers::{self, Peers},
     status,

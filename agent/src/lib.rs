@@ -12,7 +12,6 @@ pub mod engines;
 pub mod host;
 pub mod journal;
 pub mod link;
-pub mod lock;
 pub mod members;
 pub mod peers;
 pub mod sim;

@@ -9,6 +9,7 @@ use tokio::{sync::watch, time::sleep};
 use windlass_core::Error;
 use windlass_kit::{
     files::{self, Access},
+    lock::StateLock,
     shutdown::Shutdown,
 };
 use windlass_proto::agent::v1 as pb;
@@ -16,7 +17,6 @@ use windlass_proto::agent::v1 as pb;
 use crate::{
     commands::CommandTarget,
     link::{HostIdentity, LinkStatus},
-    lock::StateLock,
 };
 
 /// Changes within this go into one write.

@@ -50,7 +50,7 @@ async fn it_enrols_obeys_tells_its_status_and_ends_in_order() {
     }
     let second = home.run(&["run"]);
     assert!(!second.status.success());
-    assert!(text(&second.stderr).contains("another agent runs on"), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("another process runs on"), "{}", text(&second.stderr));
     let (took, in_order) = agent.terminate();
     assert!(in_order && took < Duration::from_secs(5), "{took:?}");
     let status = text(&home.run(&["status"]).stdout);

@@ -10,12 +10,13 @@ use uuid::Uuid;
 use windlass_core::{
     Error,
     engine::Engine,
+    id::HostId,
     size::{GIB, Resources},
 };
 use windlass_kit::{failpoint::Failpoints, shutdown::Shutdown};
 use windlass_proto::agent::v1 as pb;
 
-use super::FakeTarget;
+use super::{FakeTarget, SimCluster, SimReplication, replication::Lives};
 use crate::{
     commands::{Executor, Outbox},
     journal::{Journal, MemoryStorage},
@@ -106,6 +107,7 @@ pub struct SimAgent {
     connection: SimConnection,
     target: Arc<FakeTarget>,
     replication: Arc<dyn ReplicationTarget>,
+    databases: Option<Arc<SimReplication>>,
     disk: MemoryStorage,
     life: Option<Life>,
 }
@@ -123,7 +125,7 @@ impl SimAgent {
     pub fn new(connection: SimConnection, plan: SimPlan) -> Self {
         let target = FakeTarget::new(plan.engines.clone());
         let replication = Arc::new(NoReplication::default());
-        Self { plan, connection, target, replication, disk: MemoryStorage::default(), life: None }
+        Self { plan, connection, target, replication, databases: None, disk: MemoryStorage::default(), life: None }
     }
 
     /// Gives it replicated members, before it is started.
@@ -131,6 +133,15 @@ impl SimAgent {
     pub fn replicating(mut self, replication: Arc<dyn ReplicationTarget>) -> Self {
         self.replication = replication;
         self
+    }
+
+    /// Gives it databases that replicate, before it is started: the members that it is told to replicate live in `cluster`.
+    #[must_use]
+    pub fn in_cluster(mut self, cluster: &SimCluster, host: HostId) -> Self {
+        let databases = cluster.host(host);
+        self.target.replicate(databases.clone());
+        self.databases = Some(databases.clone());
+        self.replicating(databases)
     }
 
     /// Starts it, if it does not run. Needs a runtime.
@@ -166,6 +177,7 @@ impl SimAgent {
         let (stop, status) = (CancellationToken::new(), link.status());
         let task = tokio::spawn(live(link, self.connection.clone(), peers, self.plan.pace.clone(), stop.clone()));
         self.life = Some(Life { stop, executor, status, task });
+        self.tell_databases(Lives::Yes);
         Ok(())
     }
 
@@ -187,6 +199,7 @@ impl SimAgent {
 
     /// Ends it in order: running commands may end and be reported.
     pub async fn stop(&mut self) {
+        self.tell_databases(Lives::No);
         if let Some(life) = self.life.take() {
             life.stop.cancel();
             // A panic of the agent is the test's to see in its log; there is nothing to clean up after it.
@@ -198,10 +211,18 @@ impl SimAgent {
 
     /// Ends it as kill -9 does: nothing more is sent, nothing running is finished.
     pub async fn kill(&mut self) {
+        self.tell_databases(Lives::No);
         if let Some(life) = self.life.take() {
             life.task.abort();
             let _ = life.task.await;
             life.executor.stop(Duration::ZERO).await;
+        }
+    }
+
+    /// Without their agent databases go on as they are, but nobody obeys orders.
+    fn tell_databases(&self, agent: Lives) {
+        if let Some(databases) = &self.databases {
+            databases.set_agent(agent);
         }
     }
 

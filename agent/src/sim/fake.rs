@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,9 +20,12 @@ use windlass_core::{
     error::ErrorKind,
     id::{CommandId, MemberId},
 };
-use windlass_proto::agent::v1 as pb;
+use windlass_proto::agent::v1::{self as pb, member_facts::Process};
 
-use super::member::{Effect, Members};
+use super::{
+    SimReplication,
+    member::{Effect, Members},
+};
 use crate::{
     commands::{CommandTarget, Order},
     members::{Disposal, InstalledEngine},
@@ -34,6 +37,7 @@ pub struct FakeTarget {
     paused: watch::Sender<bool>,
     changed: watch::Sender<u64>,
     happenings: broadcast::Sender<pb::Happening>,
+    databases: OnceLock<Arc<SimReplication>>,
 }
 
 /// Which of the commands of a kind fail.
@@ -77,7 +81,23 @@ impl FakeTarget {
             paused: watch::Sender::new(false),
             changed: watch::Sender::new(0),
             happenings: broadcast::Sender::new(64),
+            databases: OnceLock::new(),
         })
+    }
+
+    /// Where its replicated members live. Given once.
+    pub(super) fn replicate(&self, databases: Arc<SimReplication>) {
+        // A second one would be of another host.
+        let _ = self.databases.set(databases);
+    }
+
+    /// Whether the server of a replicated member runs is not the fake's to say.
+    fn with_process(&self, mut facts: pb::MemberFacts) -> pb::MemberFacts {
+        if let Some(runs) = self.databases.get().and_then(|databases| databases.runs(&facts.member_id)) {
+            let process = if runs { Process::Running } else { Process::Stopped };
+            facts.process = process.into();
+        }
+        facts
     }
 
     /// Other engines are installed, or their catalogues became known.
@@ -203,11 +223,25 @@ impl CommandTarget for FakeTarget {
         goal: pb::MemberGoal,
         cancel: &CancellationToken,
     ) -> Result<pb::MemberFacts, Error> {
-        self.carry_out(order, CommandKind::ApplyMember, Some(cancel), |members, id| members.apply(id, goal)).await
+        let replicated = self.databases.get().filter(|_| goal.replicated);
+        let facts = self.carry_out(order, CommandKind::ApplyMember, Some(cancel), |members, id| {
+            let applied = members.apply(id, goal.clone())?;
+            if let Some(databases) = replicated {
+                databases.apply(&goal);
+            }
+            Ok(applied)
+        });
+        Ok(self.with_process(facts.await?))
     }
 
     async fn remove(&self, order: &Order, disposal: Disposal) -> Result<pb::MemberFacts, Error> {
-        self.carry_out(order, CommandKind::RemoveMember, None, |members, id| Ok(members.remove(id, disposal))).await
+        let facts = self.carry_out(order, CommandKind::RemoveMember, None, |members, id| {
+            if let Some(databases) = self.databases.get() {
+                databases.remove(&id.to_string());
+            }
+            Ok(members.remove(id, disposal))
+        });
+        facts.await
     }
 
     async fn purge(&self, order: &Order) -> Result<pb::MemberFacts, Error> {
@@ -219,7 +253,8 @@ impl CommandTarget for FakeTarget {
     }
 
     fn facts(&self) -> Vec<pb::MemberFacts> {
-        self.fake().members.facts()
+        let facts = self.fake().members.facts();
+        facts.into_iter().map(|facts| self.with_process(facts)).collect()
     }
 
     fn orphans(&self) -> Vec<String> {

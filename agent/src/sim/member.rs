@@ -38,6 +38,8 @@ impl Members {
             let member = match goal.data() {
                 DataSource::Initialise => Member { identity: id.short(), ..Member::default() },
                 DataSource::Retained => self.retained.remove(&id).ok_or_else(|| no_data(id))?,
+                // Its data comes when it is told whom to follow.
+                DataSource::Cloned if goal.replicated => Member { identity: id.short(), ..Member::default() },
                 DataSource::Existing | DataSource::Cloned | DataSource::Unspecified => return Err(no_data(id)),
             };
             self.live.insert(id, member);

@@ -5,11 +5,15 @@
 //! fail, pause, kill and restart it with its journal kept, give it a full disk, and set the agent's failpoints (for
 //! example `report.after_ack=error(once)`: the report is sent a second time).
 //!
+//! Replicated members live in a [`SimCluster`] that all agents of a test share.
+//!
 //! Invariant: an idle one costs one task that is parked in its poll; any number may share one HTTP/2 connection.
 
 mod agent;
 mod fake;
 mod member;
+mod replication;
 
 pub use agent::{SimAgent, SimConnection, SimPeers, SimPlan};
 pub use fake::{FakeTarget, Times};
+pub use replication::{Repair, SimCluster, SimReplication};

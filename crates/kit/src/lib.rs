@@ -5,10 +5,12 @@
 //! wherever a decision depends on them. Depends on `windlass-core` for the error type only.
 
 pub mod backoff;
+pub mod call;
 pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod files;
+pub mod lock;
 pub mod random;
 pub mod shutdown;
 pub mod telemetry;

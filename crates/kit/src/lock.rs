@@ -1,4 +1,4 @@
-//! One agent for each state directory.
+//! One process for each state directory.
 //!
 //! Why: two agents on one journal would carry commands out twice. The kernel drops the lock with the process, however it
 //! ends.
@@ -12,7 +12,7 @@ use rustix::{
 use tokio::time::sleep;
 use windlass_core::{Error, Reason};
 
-/// Held while the agent runs.
+/// Held while the process runs.
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
@@ -38,9 +38,9 @@ impl StateLock {
     /// Takes the lock; waits up to a second for it.
     ///
     /// # Errors
-    /// `STATE_FORBIDS` if another agent runs on the directory; `INTERNAL` as [`StateLock::try_take`].
+    /// `STATE_FORBIDS` if another process runs on the directory; `INTERNAL` as [`StateLock::try_take`].
     pub async fn take(state_dir: &Path) -> Result<Self, Error> {
-        // An agent that is just ending, or a look at the status, has it for a moment only.
+        // A process that is just ending, or a look at the status, has it for a moment only.
         for _ in 0..20 {
             if let Some(lock) = Self::try_take(state_dir)? {
                 return Ok(lock);
@@ -49,7 +49,10 @@ impl StateLock {
         }
         Err(Error::precondition(
             Reason::StateForbids,
-            format!("another agent runs on {}; stop it, or give this one a state_dir of its own", state_dir.display()),
+            format!(
+                "another process runs on {}; stop it, or give this one a state_dir of its own",
+                state_dir.display()
+            ),
         ))
     }
 }
@@ -59,11 +62,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_second_agent_is_refused_until_the_first_is_gone() {
+    async fn the_second_process_is_refused_until_the_first_is_gone() {
         let directory = tempfile::tempdir().expect("directory");
         let first = StateLock::take(directory.path()).await.expect("free");
         let error = StateLock::take(directory.path()).await.expect_err("taken");
-        assert!(error.message.contains("another agent runs"), "{error}");
+        assert!(error.message.contains("another process runs"), "{error}");
         drop(first);
         StateLock::take(directory.path()).await.expect("free again");
     }
