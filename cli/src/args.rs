@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum};
 use uuid::Uuid;
+use windlass_proto::api::v1 as pb;
 
 use crate::{commands::Command, output::Format, units};
 
@@ -171,4 +172,84 @@ pub(crate) struct Deleting {
     /// Succeed if there is nothing to delete
     #[arg(long)]
     pub(crate) if_exists: bool,
+}
+
+/// Members beside the primary.
+#[derive(Args)]
+pub(crate) struct ReplicationArgs {
+    /// Members beside the primary, 0 to 4, each on a host of its own
+    #[arg(long, value_name = "N")]
+    pub(crate) replicas: Option<u32>,
+    /// How many of the replicas never acknowledge commits and are never promoted by themselves
+    #[arg(long, value_name = "N")]
+    async_replicas: Option<u32>,
+    /// When no synchronous replica is left: availability (the primary goes on alone) or durability (commits wait)
+    #[arg(long, value_name = "POLICY", value_enum)]
+    durability: Option<DurabilityArg>,
+    /// Synchronous replicas that must have a commit before it counts; 1 for up to 3 members and 2 above if not given
+    #[arg(long, value_name = "N")]
+    acknowledgements: Option<u32>,
+    /// Silence after which a host may be held for dead, 1s to 60s
+    #[arg(long, value_name = "TIME", value_parser = units::span)]
+    detect_after: Option<Duration>,
+    /// How long a synchronous replica may be away before commits no longer wait for it, 1s to 5m
+    #[arg(long, value_name = "TIME", value_parser = units::span)]
+    shrink_after: Option<Duration>,
+    /// Isolation after which a primary shuts itself, 3s to 5m
+    #[arg(long, value_name = "TIME", value_parser = units::span)]
+    fence_after: Option<Duration>,
+    /// Longest pause of a switchover, 500ms to 1m
+    #[arg(long, value_name = "TIME", value_parser = units::span)]
+    switchover_pause: Option<Duration>,
+}
+
+/// What happens to commits when no synchronous replica is left.
+#[derive(Clone, Copy, ValueEnum)]
+enum DurabilityArg {
+    /// The primary goes on alone
+    Availability,
+    /// Commits wait until one is back
+    Durability,
+}
+
+impl ReplicationArgs {
+    /// What is asked for; None if nothing is.
+    pub(crate) fn wanted(&self) -> Option<pb::Replication> {
+        let millis =
+            |time: Option<Duration>| time.map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
+        let timings = pb::ReplicationTimings {
+            detect_ms: millis(self.detect_after),
+            shrink_ms: millis(self.shrink_after),
+            fence_ms: millis(self.fence_after),
+            switchover_ms: millis(self.switchover_pause),
+        };
+        let durability = match self.durability {
+            None => pb::replication::Durability::Unspecified,
+            Some(DurabilityArg::Availability) => pb::replication::Durability::Availability,
+            Some(DurabilityArg::Durability) => pb::replication::Durability::Durability,
+        };
+        let wanted = pb::Replication {
+            replicas: self.replicas.unwrap_or_default(),
+            asynchronous: self.async_replicas.unwrap_or_default(),
+            durability: durability.into(),
+            acknowledgements: self.acknowledgements.unwrap_or_default(),
+            timings: (timings != pb::ReplicationTimings::default()).then_some(timings),
+        };
+        (!self.paths().is_empty()).then_some(wanted)
+    }
+
+    /// The paths of an update mask for what is given.
+    pub(crate) fn paths(&self) -> Vec<&'static str> {
+        let given = [
+            ("replication.replicas", self.replicas.is_some()),
+            ("replication.asynchronous", self.async_replicas.is_some()),
+            ("replication.durability", self.durability.is_some()),
+            ("replication.acknowledgements", self.acknowledgements.is_some()),
+            ("replication.timings.detect_ms", self.detect_after.is_some()),
+            ("replication.timings.shrink_ms", self.shrink_after.is_some()),
+            ("replication.timings.fence_ms", self.fence_after.is_some()),
+            ("replication.timings.switchover_ms", self.switchover_pause.is_some()),
+        ];
+        given.into_iter().filter_map(|(path, given)| given.then_some(path)).collect()
+    }
 }

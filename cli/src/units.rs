@@ -38,6 +38,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(total))
 }
 
+/// A short time: `1500ms`, or as [`duration`].
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms") {
+        Some(millis) => millis.parse().map(Duration::from_millis).map_err(|_| "write a time as in 1500ms or 3s".into()),
+        None => duration(text).map_err(|_| "write a time as in 1500ms or 3s".to_owned()),
+    }
+}
+
 /// `KEY=VALUE`.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

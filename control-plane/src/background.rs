@@ -13,6 +13,7 @@ use crate::{
     app::Context,
     config::Config,
     gc::Collector,
+    ha::HaConfig,
     health::HealthConfig,
     lease::{Keeper, LeaseConfig},
     metadata::Embedded,
@@ -53,10 +54,14 @@ pub(crate) fn spawn(
         hosts: context.hosts.clone(),
         watch: context.watch.clone(),
         routes: context.routes.clone(),
+        ha: context.ha.clone(),
         failpoints,
     };
     let executor = Executor::new(advance, ownership.clone(), context.sagas.clone(), Tuning::default());
     shutdown.spawn("executor", TaskKind::Vital, executor.run(token()));
+
+    let driver = context.ha.clone().run(ownership.clone(), token());
+    shutdown.spawn("replication", TaskKind::Vital, driver);
 
     let reconciler = Reconciler { db: context.db.clone(), hosts: context.hosts.clone(), sagas: context.sagas.clone() };
     shutdown.spawn("reconciler", TaskKind::Vital, reconciler.run(ownership, token()));
@@ -79,6 +84,11 @@ pub(crate) fn watch_metadata(server: Embedded, shutdown: &Shutdown) {
         token.run_until_cancelled(server.keep_running()).await;
         Ok(())
     });
+}
+
+/// Watches are held as long as polls.
+pub(crate) fn ha_config(config: &Config) -> HaConfig {
+    HaConfig { hold: config.cadence.poll_hold.unsigned_abs() }
 }
 
 /// Agents get twice their usual silence, and the time that they spread their reconnects over, after a start.

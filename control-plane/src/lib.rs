@@ -8,6 +8,7 @@ pub mod app;
 mod background;
 pub mod config;
 pub mod gc;
+pub mod ha;
 pub mod health;
 pub mod installation;
 pub mod lease;

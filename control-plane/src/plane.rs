@@ -16,6 +16,7 @@ use crate::{
     app::Context,
     background::{self, health_config},
     config::Config,
+    ha::Ha,
     health::Health,
     installation, listener,
     metadata::{self, Embedded, Metadata},
@@ -120,13 +121,15 @@ async fn assemble(
     let (port, address) = listener::bind(config.listen).await?;
     let (hosts, wakeups) = HostWaker::new();
     let (routes, wakes) = Routes::new();
+    let sagas = sagas::Waker::new();
     let context = Arc::new(Context {
+        ha: Ha::new(db.clone(), background::ha_config(&config), sagas.clone(), routes.clone()),
         health: Health::new(db.clone(), health_config(&config)),
         db,
         sealer,
         authority,
-        registry: Arc::new(sagas::registry()),
-        sagas: sagas::Waker::new(),
+        registry: Arc::new(crate::sagas::registry()),
+        sagas,
         hosts,
         routes,
         watch: OperationWatch::new(),

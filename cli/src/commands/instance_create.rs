@@ -7,7 +7,7 @@ use windlass_core::size::Resources;
 use windlass_proto::api::v1 as pb;
 
 use crate::{
-    args::{Changing, LabelArgs, SizeArgs},
+    args::{Changing, LabelArgs, ReplicationArgs, SizeArgs},
     context::Context,
     failure::Failure,
     names, units,
@@ -32,6 +32,8 @@ pub(crate) struct Create {
     labels: LabelArgs,
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    replication: ReplicationArgs,
     /// Refuse to delete it until the protection is lifted
     #[arg(long)]
     deletion_protection: bool,
@@ -94,6 +96,7 @@ impl Create {
             parameters: self.set.iter().cloned().collect::<BTreeMap<_, _>>(),
             labels: self.labels.map(),
             placement: (placement != pb::Placement::default()).then_some(placement),
+            replication: self.replication.wanted(),
             deletion_protection: self.deletion_protection,
             ..Default::default()
         }

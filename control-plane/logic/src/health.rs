@@ -1,11 +1,12 @@
 //! The health of an instance, from what is wanted of it and what is known of its members.
 //!
 //! Unknown is a state of its own: a host that does not answer says nothing about its databases, which go on without
-//! it. Invariant: HEALTHY has no reasons, every other health has at least one.
+//! it. Of an instance with replicas the primary's health is the instance's; a replica that is not well degrades it.
+//! Invariant: HEALTHY has no reasons, every other health has at least one.
 
 use windlass_core::{
     instance::{Health, Power},
-    member::Process,
+    member::{MemberRole, Process},
 };
 
 /// What is known of one member.
@@ -13,6 +14,8 @@ use windlass_core::{
 pub struct MemberView<'a> {
     /// Name of its host, for the reasons.
     pub host: &'a str,
+    /// What it is to its instance.
+    pub role: MemberRole,
     /// Whether the host's agent answers.
     pub online: bool,
     /// What the agent last said of the process.
@@ -23,14 +26,24 @@ pub struct MemberView<'a> {
 
 /// The health of an instance and why it is not HEALTHY.
 pub fn assess(power: Power, members: &[MemberView<'_>]) -> (Health, Vec<String>) {
-    let mut worst = Health::Healthy;
-    let mut reasons = Vec::new();
-    for (health, reason) in members.iter().filter_map(|member| fault(power, member)) {
-        worst = if rank(health) > rank(worst) { health } else { worst };
-        reasons.push(reason);
-    }
     if members.is_empty() {
         return (Health::Unknown, vec!["it has no member yet".to_owned()]);
+    }
+    let mut worst = Health::Healthy;
+    let mut reasons = Vec::new();
+    let mut add = |health, reason| {
+        worst = if rank(health) > rank(worst) { health } else { worst };
+        reasons.push(reason);
+    };
+    if power == Power::On && members.iter().all(|member| member.role == MemberRole::Replica) {
+        add(Health::Unhealthy, "no member takes writes now".to_owned());
+    }
+    for member in members {
+        match (fault(power, member), member.role) {
+            (None, _) => {}
+            (Some((health, reason)), MemberRole::Primary) => add(health, reason),
+            (Some((_, reason)), MemberRole::Replica) => add(Health::Degraded, format!("a replica: {reason}")),
+        }
     }
     (worst, reasons)
 }
@@ -45,7 +58,7 @@ fn rank(health: Health) -> u8 {
 }
 
 fn fault(power: Power, member: &MemberView<'_>) -> Option<(Health, String)> {
-    let MemberView { host, online, process, problem } = *member;
+    let MemberView { host, role: _, online, process, problem } = *member;
     if !online {
         return Some((Health::Unknown, format!("host {host} does not answer; the last report was {process}")));
     }
@@ -78,7 +91,19 @@ mod tests {
     use super::*;
 
     fn member(online: bool, process: Process) -> MemberView<'static> {
-        MemberView { host: "h1", online, process, problem: "" }
+        MemberView { host: "h1", role: MemberRole::Primary, online, process, problem: "" }
+    }
+
+    #[test]
+    fn a_replica_that_is_not_well_degrades_and_a_missing_primary_is_unhealthy() {
+        let well = member(true, Process::Running);
+        let replica = |online, process| MemberView { role: MemberRole::Replica, ..member(online, process) };
+        let of = |members: &[MemberView<'_>]| assess(Power::On, members).0;
+        assert_eq!(of(&[well, replica(true, Process::Running)]), Health::Healthy);
+        assert_eq!(of(&[well, replica(true, Process::Stopped)]), Health::Degraded);
+        assert_eq!(of(&[well, replica(false, Process::Running)]), Health::Degraded);
+        assert_eq!(of(&[member(true, Process::Stopped), replica(true, Process::Running)]), Health::Unhealthy);
+        assert_eq!(of(&[replica(true, Process::Running), replica(true, Process::Running)]), Health::Unhealthy);
     }
 
     #[test]

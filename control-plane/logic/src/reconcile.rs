@@ -31,6 +31,8 @@ pub struct MemberView {
     pub operation: bool,
     /// Whether a command for the member has not ended.
     pub command: bool,
+    /// It is one of several: whether its server runs follows replication orders, which its agent holds it to.
+    pub replicated: bool,
 }
 
 /// What to do.
@@ -71,6 +73,9 @@ fn drift(member: &MemberView) -> Remedy {
     if member.observed_generation < member.generation {
         return Remedy::Apply("its host has an older goal");
     }
+    if member.replicated {
+        return Remedy::Nothing;
+    }
     match (member.power, member.process) {
         (Power::On, Process::Stopped) => Remedy::Apply("it shall run and does not"),
         (Power::On, Process::Failed) => Remedy::Apply("it shall run and does not come up"),
@@ -93,6 +98,7 @@ mod tests {
         online: true,
         operation: false,
         command: false,
+        replicated: false,
     };
 
     #[test]
@@ -114,6 +120,14 @@ mod tests {
         ] {
             assert!(matches!(remedy(&drifted), Remedy::Apply(_)), "{drifted:?}");
         }
+    }
+
+    #[test]
+    fn whether_a_replicated_member_runs_is_not_decided_here() {
+        let stopped = MemberView { replicated: true, process: Process::Stopped, ..FINE };
+        assert_eq!(remedy(&stopped), Remedy::Nothing);
+        let behind = MemberView { observed_generation: 3, ..stopped };
+        assert!(matches!(remedy(&behind), Remedy::Apply(_)));
     }
 
     #[test]

@@ -9,10 +9,12 @@ mod convert;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use windlass_core::{Error, id::HostId};
 use windlass_db::catalogues::CatalogueReport;
+use windlass_kit::tls::{Authorities, signed_by};
 use windlass_proto::agent::v1::{
     self as pb, agent_service_server::AgentService, enrolment_service_server::EnrolmentService,
 };
@@ -20,6 +22,7 @@ use windlass_proto::agent::v1::{
 use super::error::status;
 use crate::{
     app::{Context, agents},
+    ha::Watch,
     pki::peer_host,
     queue::{Poll, Queue},
 };
@@ -111,6 +114,42 @@ impl AgentApi {
         Ok(pb::HeartbeatResponse { cadence: Some(self.cadence()), happenings_stored })
     }
 
+    /// A report of the host itself, with those of others that it hands on; or only the latter, and then the answer is
+    /// that of the host whose report it is.
+    async fn take_replication(&self, request: Request<pb::ReplicationReport>) -> Result<pb::ReplicationOrders, Error> {
+        let host = self.peer(&request).await?;
+        let mut report = request.into_inner();
+        let mut handed_on = Err(Error::invalid("sequence", "is 0, and no report of another host comes along"));
+        for relayed in std::mem::take(&mut report.relayed) {
+            handed_on = self.take_relayed(relayed).await;
+            if let Err(error) = &handed_on {
+                tracing::info!(%host, error = error.chain(), "a report that was handed on is not taken");
+            }
+        }
+        if report.sequence == 0 { handed_on } else { self.ctx.ha.report(host, report) }
+    }
+
+    /// A report that came by another agent: whose it is is proven by its signature.
+    async fn take_relayed(&self, relayed: pb::SignedReport) -> Result<pb::ReplicationOrders, Error> {
+        let (message, signature) = (&relayed.report, &relayed.signature);
+        let authorities = Authorities::from_pem(self.ctx.authority.ca_pem())?;
+        let peer = signed_by(&authorities, &relayed.certificate, message, signature, Timestamp::now())?;
+        self.ctx.health.admit(peer.host, &peer.serial).await?;
+        let report = pb::ReplicationReport::decode(&message[..])
+            .map_err(|error| Error::invalid("relayed.report", format!("is not a report: {error}")))?;
+        self.ctx.ha.report(peer.host, report)
+    }
+
+    async fn hold_watch(&self, request: Request<pb::ReplicationWatch>) -> Result<pb::ReplicationOrders, Error> {
+        let host = self.peer(&request).await?;
+        let watch = request.into_inner();
+        let watch = Watch { host, session: watch.session_id, known: watch.known };
+        tokio::select! {
+            answer = self.ctx.ha.watch(watch, &self.draining) => answer,
+            refusal = self.ctx.health.until_revoked(host) => Err(refusal),
+        }
+    }
+
     async fn store_catalogue(&self, request: Request<pb::PutCatalogueRequest>) -> Result<(), Error> {
         self.peer(&request).await?;
         let request = request.into_inner();
@@ -198,15 +237,15 @@ impl AgentService for AgentApi {
 
     async fn report_replication(
         &self,
-        _: Request<pb::ReplicationReport>,
+        request: Request<pb::ReplicationReport>,
     ) -> Result<Response<pb::ReplicationOrders>, Status> {
-        Err(Status::unimplemented("report_replication"))
+        answer(self.take_replication(request).await)
     }
 
     async fn watch_replication(
         &self,
-        _: Request<pb::ReplicationWatch>,
+        request: Request<pb::ReplicationWatch>,
     ) -> Result<Response<pb::ReplicationOrders>, Status> {
-        Err(Status::unimplemented("watch_replication"))
+        answer(self.hold_watch(request).await)
     }
 }

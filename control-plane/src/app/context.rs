@@ -6,6 +6,7 @@ use windlass_db::Db;
 
 use crate::{
     config::Config,
+    ha::Ha,
     health::Health,
     pki::Authority,
     queue::HostWaker,
@@ -33,6 +34,8 @@ pub struct Context {
     pub hosts: HostWaker,
     /// Which hosts are there and which may speak.
     pub health: Health,
+    /// What is heard of replicated instances, and who decides on it.
+    pub ha: Ha,
     /// Where proxies bring clients, and what they report.
     pub routes: Routes,
     /// Waits for operations.

@@ -22,7 +22,7 @@ use windlass_db::{
 
 use super::instances::{
     InstanceName,
-    model::{Named, find, find_locked, member_of, require_online},
+    model::{Named, find, find_locked, primary_of, require_online},
     secret,
 };
 use crate::{
@@ -188,7 +188,7 @@ async fn begin(
         )
         .with_metadata("state", row.lifecycle));
     }
-    if let Some(member) = member_of(tx, row.id).await? {
+    if let Some(member) = primary_of(tx, row.id).await? {
         require_online(&member)?;
     }
     instances::instance_set_operation_tx(tx, row.id, operation).await?;

@@ -28,6 +28,12 @@ impl Ownership {
         self.term.borrow().as_ref().filter(|term| Instant::now() < term.trusted_until).map(|term| term.guard.clone())
     }
 
+    /// Whether another node has the lease, as far as this one knows. False also while this one holds it and cannot
+    /// renew it, because the metadata does not answer.
+    pub fn is_elsewhere(&self) -> bool {
+        self.term.borrow().is_none()
+    }
+
     /// Waits until this node holds the lease. Never ends when the keeper is gone.
     pub async fn held(&mut self) -> Guard {
         loop {

@@ -7,6 +7,7 @@ use windlass_core::{
     Error,
     host::HostState,
     id::{CommandId, InstanceId, MemberId},
+    member::MemberRole,
 };
 use windlass_db::{
     Guard,
@@ -21,7 +22,7 @@ use windlass_proto::agent::v1 as pb;
 
 use super::Reconciler;
 use crate::sagas::{
-    goal::{DataSource, member_goal},
+    goal::{Bond, DataSource, member_goal},
     runtime::command,
 };
 
@@ -53,6 +54,9 @@ async fn mend_one(
     // Under the lock no operation can begin; whatever began before is seen by the statements after it.
     let Some(instance) = instance_lock_tx(&mut tx, instance).await? else { return Ok(false) };
     let Some(drift) = member_drift_tx(&mut tx, member).await? else { return Ok(false) };
+    let members = members_of_tx(&mut tx, &[instance.id]).await?;
+    let bond = Bond::of(&members);
+    let Some(row) = members.into_iter().find(|row| row.id == member) else { return Ok(false) };
     let view = MemberView {
         lifecycle: drift.lifecycle,
         power: drift.spec.power,
@@ -62,13 +66,16 @@ async fn mend_one(
         online: drift.host_state == HostState::Online,
         operation: drift.operation,
         command: drift.command,
+        replicated: bond == Bond::Replicated,
     };
-    let members = members_of_tx(&mut tx, &[instance.id]).await?;
-    let Some(row) = members.into_iter().find(|row| row.id == member) else { return Ok(false) };
     let (body, why) = match remedy(&view) {
         Remedy::Nothing => return Ok(false),
         Remedy::Apply(why) => {
-            let goal = member_goal(&instance, &row, DataSource::Existing, None);
+            let source = match row.role {
+                MemberRole::Primary => DataSource::Existing,
+                MemberRole::Replica => DataSource::Cloned,
+            };
+            let goal = member_goal(&instance, &row, bond, source, None);
             (pb::command::Body::ApplyMember(pb::ApplyMember { goal: Some(goal) }), why)
         }
         Remedy::PutAside => (

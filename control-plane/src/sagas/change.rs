@@ -1,5 +1,5 @@
 //! What start, stop, restart and update have in common: the new spec is stored with the operation, the saga brings the
-//! member to it, and a failure brings the old spec back.
+//! members to it, and a failure brings the old spec back.
 //!
 //! A host that does not answer cannot be asked to go back either. The old spec is then wanted again, which is enough:
 //! the reconciler brings the member to it when the host is back. Only a host that answers and cannot restore leaves the
@@ -77,61 +77,76 @@ pub(super) struct Words {
     pub(super) cancelled: &'static str,
 }
 
-/// Brings the member to the spec.
+/// Brings the members to the spec, replicas first: a setting that a replica must have before the primary is in force
+/// there then, and a restart of all interrupts writes once, at its end. A replica whose host does not answer gets the spec
+/// from the reconciler when it is back.
 ///
 /// # Errors
 /// The host's.
 pub(super) async fn apply(ctx: &mut StepContext, key: &str, data: &Data) -> Result<Reached, Error> {
-    let (instance, member) = members::load(ctx, data.instance).await?;
+    let team = members::load(ctx, data.instance).await?;
     // A delete that failed half-way may have put the data aside.
     let source = if data.was == Lifecycle::Error { DataSource::Retained } else { DataSource::Existing };
-    Ok(match members::apply(ctx, key, &instance, &member, source, None).await? {
-        Applied::Waiting(progress) => Reached::NotYet(progress),
-        Applied::Failed(error) => return Err(error),
-        Applied::Done(facts) => Reached::There(facts),
-    })
+    let mut seen = Vec::new();
+    let reachable: Vec<_> =
+        team.replicas().iter().filter(|member| member.host_state == HostState::Online).cloned().collect();
+    for part in [&reachable[..], std::slice::from_ref(team.primary()?)] {
+        match members::apply(ctx, key, &team, part, source).await? {
+            Applied::Waiting(progress) => return Ok(Reached::NotYet(progress)),
+            Applied::Failed { error, .. } => return Err(error),
+            Applied::Done(facts) => seen.extend(facts),
+        }
+    }
+    Ok(Reached::There(seen))
 }
 
 /// How far an apply came.
 pub(super) enum Reached {
     /// The host is at it.
     NotYet(Progress),
-    /// The member is as wanted.
-    There(pb::MemberFacts),
+    /// The members are as wanted.
+    There(Vec<pb::MemberFacts>),
 }
 
-/// Wants the old spec again and brings the member to it, as far as its host answers. `restart` makes the old
+/// Wants the old spec again and brings the members to it, as far as their hosts answer. `restart` makes the old
 /// parameters take effect.
 pub(super) async fn take_back(ctx: &mut StepContext, data: &mut Data, restart: Restart) -> Result<Progress, Error> {
-    let (mut instance, member) = members::load(ctx, data.instance).await?;
+    let mut team = members::load(ctx, data.instance).await?;
     if data.back == WayBack::Ahead {
         let extra = match restart {
             Restart::Again => 1,
             Restart::No => 0,
         };
-        // The number of restarts only grows: the agent has seen the present one.
-        instance.spec = InstanceSpec { restarts: instance.spec.restarts + extra, ..data.before.clone() };
-        instance.generation = instances::instance_set_spec_tx(ctx.tx(), instance.id, &instance.spec).await?;
+        // The number of restarts only grows: the agents have seen the present one.
+        let restarts = team.instance.spec.restarts + extra;
+        team.instance.spec = InstanceSpec { restarts, ..data.before.clone() };
+        let id = team.instance.id;
+        team.instance.generation = instances::instance_set_spec_tx(ctx.tx(), id, &team.instance.spec).await?;
         data.back = WayBack::Wanted;
     }
-    match members::apply(ctx, "restore", &instance, &member, DataSource::Existing, None).await? {
-        Applied::Waiting(_) if member.host_state != HostState::Online => Progress::done(format!(
-            "host {} does not answer; it gets the old settings when it is back",
-            member.host_name
-        )),
-        Applied::Waiting(_) => Ok(Progress::Later(
-            members::LOOK_AGAIN,
-            format!("waiting for host {} to take the old settings", member.host_name),
-        )),
-        Applied::Done(_) => Progress::done("as before"),
-        Applied::Failed(error) if never_begun(&error) => {
-            Progress::done(format!("host {} gets the old settings when it answers", member.host_name))
-        }
-        Applied::Failed(error) => {
-            data.back = WayBack::Broken(error.clone());
-            Progress::done(format!("the old settings could not be restored: {error}"))
+    let mut said = Vec::new();
+    for member in &team.members {
+        let host = &member.host_name;
+        let one = std::slice::from_ref(member);
+        match members::apply(ctx, "restore", &team, one, DataSource::Existing).await? {
+            Applied::Waiting(_) if member.host_state != HostState::Online => {
+                said.push(format!("host {host} does not answer; it gets the old settings when it is back"));
+            }
+            Applied::Waiting(_) => {
+                let waits = format!("waiting for host {host} to take the old settings");
+                return Ok(Progress::Later(members::LOOK_AGAIN, waits));
+            }
+            Applied::Done(_) => {}
+            Applied::Failed { error, .. } if never_begun(&error) => {
+                said.push(format!("host {host} gets the old settings when it answers"));
+            }
+            Applied::Failed { error, .. } => {
+                said.push(format!("the old settings could not be restored: {error}"));
+                data.back = WayBack::Broken(error);
+            }
         }
     }
+    Progress::done(if said.is_empty() { "as before".to_owned() } else { said.join("; ") })
 }
 
 /// Whether restoring includes a restart.
@@ -170,7 +185,7 @@ pub(super) async fn finish(ctx: &mut StepContext, data: &Data, outcome: &Outcome
     };
     instances::instance_advance_tx(ctx.tx(), instance.id, reached, why).await?;
     // What was reserved for the larger of old and new is settled to what is wanted.
-    if let Some(member) = members::member_of(ctx.tx(), instance.id).await? {
+    for member in members::members_of(ctx.tx(), instance.id).await? {
         reservations::member_resize_tx(ctx.tx(), member.id, instance.spec.resources).await?;
     }
     observe::refresh_tx(ctx.tx(), &[instance.id]).await?;

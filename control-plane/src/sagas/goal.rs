@@ -10,10 +10,27 @@ use windlass_proto::agent::v1 as pb;
 
 pub(crate) use pb::member_goal::DataSource;
 
+/// How the members of an instance belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bond {
+    /// It has one member, which its agent runs by itself.
+    Single,
+    /// It has several: which one leads, and whether servers run, follows replication orders.
+    Replicated,
+}
+
+impl Bond {
+    /// Of an instance with these members.
+    pub(crate) const fn of(members: &[MemberRow]) -> Self {
+        if members.len() > 1 { Self::Replicated } else { Self::Single }
+    }
+}
+
 /// The goal of a member of this instance.
 pub(crate) fn member_goal(
     instance: &InstanceRow,
     member: &MemberRow,
+    bond: Bond,
     data: DataSource,
     admin: Option<pb::ApplyObject>,
 ) -> pb::MemberGoal {
@@ -38,7 +55,7 @@ pub(crate) fn member_goal(
         restarts: spec.restarts,
         data: data.into(),
         admin,
-        replicated: false,
+        replicated: bond == Bond::Replicated,
     }
 }
 

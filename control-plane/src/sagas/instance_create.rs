@@ -6,14 +6,20 @@
 //!
 //! One order makes the data directory and starts the server, because each round trip to the host costs more than what
 //! splitting it would tell. A port that something else holds on the host is set aside for a while and another is tried.
+//!
+//! Members of a replicated instance are deployed at the same time; then its cluster is founded with the primary alone,
+//! and the state machine takes the replicas in. The create ends when every synchronous one acknowledges commits.
+
+use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use windlass_core::{
     Error, Reason,
-    id::InstanceId,
+    id::{InstanceId, MemberId},
     instance::{Lifecycle, LifecycleEvent},
+    member::MemberRole,
     object::{ObjectKind, ObjectState},
     operation::OperationKind,
     size::format_bytes,
@@ -22,14 +28,16 @@ use windlass_db::{
     events::NewEvent,
     instances::{self, InstanceRow},
     members::MemberRow,
-    objects::{object_set_state_tx, objects_of_tx},
+    objects::{ObjectRow, object_set_state_tx, objects_of_tx},
     reservations,
 };
+use windlass_proto::agent::v1 as pb;
 
 use super::{
     Outcome, Progress, Saga, Step, StepContext, StepFuture,
-    goal::{DataSource, object_order},
+    goal::{DataSource, member_goal, object_order},
     members::{self, Applied},
+    replication,
 };
 
 /// Ports tried on one host before giving up.
@@ -46,8 +54,19 @@ pub struct InstanceCreate;
 pub struct Data {
     /// The instance.
     pub instance: InstanceId,
-    /// Ports tried so far.
-    pub ports_tried: u32,
+    /// Ports tried beyond the first, by member.
+    #[serde(default)]
+    pub ports_tried: BTreeMap<MemberId, u32>,
+    /// Until when the replicas must acknowledge; None before they were waited for.
+    #[serde(default)]
+    pub patience: Option<Timestamp>,
+}
+
+impl Data {
+    /// A create that is not begun.
+    pub const fn new(instance: InstanceId) -> Self {
+        Self { instance, ports_tried: BTreeMap::new(), patience: None }
+    }
 }
 
 impl Saga for InstanceCreate {
@@ -59,6 +78,7 @@ impl Saga for InstanceCreate {
         vec![
             Step::undoable("reserve", "Reserving quota, a host and a port", reserve, release),
             Step::undoable("deploy", "Creating the database and starting it", deploy, remove),
+            Step::undoable("replicate", "Bringing replicas into step", replicate, unfound),
         ]
     }
 
@@ -85,18 +105,18 @@ impl Saga for InstanceCreate {
 /// The reservations were made with the row; this begins the work on them and tells what they are.
 fn reserve<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        let (instance, member) = members::load(ctx, data.instance).await?;
+        let members::Team { instance, members } = members::load(ctx, data.instance).await?;
         if instance.lifecycle == Lifecycle::Pending {
             instances::instance_advance_tx(ctx.tx(), instance.id, LifecycleEvent::CreateBegun, None).await?;
         }
         let size = instance.spec.resources;
         Progress::done(format!(
-            "host {}, port {}; {} cores, {} memory, {} disk",
-            member.host_name,
-            member.port.unwrap_or_default(),
+            "{}; {} cores, {} memory, {} disk{}",
+            members::places(&members),
             size.cpu_millis as f64 / 1000.0,
             format_bytes(size.memory_bytes),
-            format_bytes(size.disk_bytes)
+            format_bytes(size.disk_bytes),
+            if members.len() > 1 { " each" } else { "" }
         ))
     })
 }
@@ -105,7 +125,7 @@ fn release<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
         if let Some(instance) = instances::instance_lock_tx(ctx.tx(), data.instance).await? {
             reservations::project_instances_add_tx(ctx.tx(), instance.project_id, -1).await?;
-            members::forget_member(ctx.tx(), instance.id).await?;
+            members::forget_members(ctx.tx(), instance.id).await?;
             instances::instance_delete_tx(ctx.tx(), instance.id).await?;
         }
         Progress::done("quota, host and port are given back")
@@ -114,41 +134,81 @@ fn release<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
 
 fn deploy<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        let (mut instance, mut member) = members::load(ctx, data.instance).await?;
-        let objects = objects_of_tx(ctx.tx(), instance.id).await?;
-        let admin_name = instance.spec.engine.descriptor().admin_user;
-        let admin = objects
-            .iter()
-            .find(|object| object.key.kind == ObjectKind::User && object.key.name == admin_name)
-            .map(|object| object_order(object, false));
+        let objects = objects_of_tx(ctx.tx(), data.instance).await?;
         loop {
-            let key = format!("apply-{}", data.ports_tried);
-            let applied = members::apply(ctx, &key, &instance, &member, DataSource::Initialise, admin.clone()).await?;
-            return match applied {
+            let team = members::load(ctx, data.instance).await?;
+            let asks = goals(&team, &objects, data);
+            return match members::apply_goals(ctx, &team.instance, asks).await? {
                 Applied::Waiting(progress) => Ok(progress),
                 Applied::Done(_) => {
                     for object in &objects {
-                        object_set_state_tx(ctx.tx(), instance.id, &object.key, ObjectState::Ready).await?;
+                        object_set_state_tx(ctx.tx(), data.instance, &object.key, ObjectState::Ready).await?;
                     }
-                    Progress::done(format!(
-                        "{} {} accepts connections on {}:{}",
-                        instance.spec.engine.descriptor().title,
-                        instance.spec.version,
-                        member.host_address,
-                        member.port.unwrap_or_default()
-                    ))
+                    Progress::done(ready(&team))
                 }
-                Applied::Failed(error) if error.reason == Reason::PortTaken && data.ports_tried + 1 < PORTS_TRIED => {
-                    data.ports_tried += 1;
-                    (instance, member) = move_port(ctx, &instance, &member, &error).await?;
+                Applied::Failed { member, error } if error.reason == Reason::PortTaken => {
+                    let tried = data.ports_tried.entry(member.id).or_default();
+                    *tried += 1;
+                    if *tried == PORTS_TRIED {
+                        let message = format!("{error}; {PORTS_TRIED} ports were tried");
+                        return Err(Error::precondition(Reason::PortTaken, message));
+                    }
+                    move_port(ctx, &team.instance, &member, &error).await?;
                     continue;
                 }
-                Applied::Failed(error) if error.reason == Reason::PortTaken => {
-                    Err(Error::precondition(Reason::PortTaken, format!("{error}; {PORTS_TRIED} ports were tried")))
-                }
-                Applied::Failed(error) => Err(error),
+                Applied::Failed { error, .. } => Err(error),
             };
         }
+    })
+}
+
+/// What each member shall be: the primary makes the data and has the administrator, replicas copy it.
+fn goals<'a>(
+    team: &'a members::Team,
+    objects: &[ObjectRow],
+    data: &Data,
+) -> Vec<(&'a MemberRow, String, pb::MemberGoal)> {
+    let admin_name = team.instance.spec.engine.descriptor().admin_user;
+    let admin = objects
+        .iter()
+        .find(|object| object.key.kind == ObjectKind::User && object.key.name == admin_name)
+        .map(|object| object_order(object, false));
+    let goal = |member: &'a MemberRow| {
+        let source = members::source_of(member, DataSource::Initialise);
+        let admin = admin.clone().filter(|_| member.role == MemberRole::Primary);
+        let tried = data.ports_tried.get(&member.id).copied().unwrap_or_default();
+        let key = format!("apply-{tried}/{}", member.id);
+        (member, key, member_goal(&team.instance, member, team.bond(), source, admin))
+    };
+    team.members.iter().map(goal).collect()
+}
+
+fn ready(team: &members::Team) -> String {
+    let spec = &team.instance.spec;
+    let what = format!("{} {}", spec.engine.descriptor().title, spec.version);
+    let addresses = members::addresses(&team.members);
+    if team.replicated() {
+        format!("{what} is installed on {addresses}")
+    } else {
+        format!("{what} accepts connections on {addresses}")
+    }
+}
+
+fn replicate<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(async move {
+        let team = members::load(ctx, data.instance).await?;
+        if !team.replicated() {
+            return Progress::done("one member");
+        }
+        replication::found(ctx, &team).await?;
+        replication::until_acknowledged(ctx, &team, &mut data.patience).await
+    })
+}
+
+fn unfound<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(async move {
+        replication::forget(ctx, data.instance).await?;
+        Progress::done("nobody leads it any more")
     })
 }
 
@@ -158,7 +218,7 @@ async fn move_port(
     instance: &InstanceRow,
     member: &MemberRow,
     error: &Error,
-) -> Result<(InstanceRow, MemberRow), Error> {
+) -> Result<(), Error> {
     let taken = member.port.unwrap_or_default();
     reservations::host_lock_tx(ctx.tx(), member.host_id).await?;
     reservations::port_block_tx(ctx.tx(), member.host_id, taken, PORT_BLOCKED).await?;
@@ -174,13 +234,12 @@ async fn move_port(
         ctx.target().to_owned(),
         format!("port {taken} of host {} is held by something else and set aside: {error}", member.host_name),
     );
-    ctx.event(event).await?;
-    members::load(ctx, instance.id).await
+    ctx.event(event).await
 }
 
 fn remove<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        let (instance, member) = members::load(ctx, data.instance).await?;
-        members::take_away_or_leave(ctx, &instance, &member, members::remove_with_data()).await
+        let team = members::load(ctx, data.instance).await?;
+        members::take_away_or_leave(ctx, &team.instance, &team.members, &members::remove_with_data()).await
     })
 }

@@ -82,14 +82,15 @@ impl Saga for InstanceDelete {
 fn remove<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
         let instance = members::lock(ctx.tx(), data.instance).await?;
-        let Some(member) = members::member_of(ctx.tx(), data.instance).await? else {
+        let team = members::members_of(ctx.tx(), data.instance).await?;
+        if team.is_empty() {
             return Progress::done("it was on no host");
-        };
+        }
         let body = match data.disposal {
             Disposal::Retain => members::put_aside(),
             Disposal::Purge => members::remove_with_data(),
         };
-        members::take_away(ctx, &instance, &member, body).await
+        members::take_away(ctx, &instance, &team, &body).await
     })
 }
 
@@ -104,12 +105,12 @@ fn release<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
         reservations::project_instances_add_tx(ctx.tx(), instance.project_id, -1).await?;
         match data.disposal {
             Disposal::Purge => {
-                members::forget_member(ctx.tx(), instance.id).await?;
+                members::forget_members(ctx.tx(), instance.id).await?;
                 instances::instance_delete_tx(ctx.tx(), instance.id).await?;
                 Progress::done("all that it reserved is free again")
             }
             Disposal::Retain => {
-                if let Some(member) = members::member_of(ctx.tx(), instance.id).await? {
+                for member in members::members_of(ctx.tx(), instance.id).await? {
                     reservations::member_retain_tx(ctx.tx(), member.id).await?;
                 }
                 instances::instance_advance_tx(ctx.tx(), instance.id, LifecycleEvent::Removed, None).await?;

@@ -65,16 +65,17 @@ async fn later(ctx: &mut StepContext, id: InstanceId) -> Result<(), Error> {
 fn purge<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
         let instance = members::lock(ctx.tx(), data.instance).await?;
-        let Some(member) = members::member_of(ctx.tx(), data.instance).await? else {
+        let team = members::members_of(ctx.tx(), data.instance).await?;
+        if team.is_empty() {
             return Progress::done("it was on no host");
-        };
-        members::take_away(ctx, &instance, &member, members::purge()).await
+        }
+        members::take_away(ctx, &instance, &team, &members::purge()).await
     })
 }
 
 fn forget<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        members::forget_member(ctx.tx(), data.instance).await?;
+        members::forget_members(ctx.tx(), data.instance).await?;
         instances::instance_delete_tx(ctx.tx(), data.instance).await?;
         Progress::done("its disk is free again")
     })

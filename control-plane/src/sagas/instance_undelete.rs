@@ -71,17 +71,19 @@ impl Saga for InstanceUndelete {
 
 fn reserve<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        let (_, member) = members::load(ctx, data.instance).await?;
-        Progress::done(format!("host {}, port {}", member.host_name, member.port.unwrap_or_default()))
+        let team = members::load(ctx, data.instance).await?;
+        Progress::done(members::places(&team.members))
     })
 }
 
 fn release<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        let (instance, member) = members::load(ctx, data.instance).await?;
+        let members::Team { instance, members } = members::load(ctx, data.instance).await?;
         if instance.lifecycle == Lifecycle::Creating {
             reservations::project_instances_add_tx(ctx.tx(), instance.project_id, -1).await?;
-            reservations::member_retain_tx(ctx.tx(), member.id).await?;
+            for member in members {
+                reservations::member_retain_tx(ctx.tx(), member.id).await?;
+            }
             instances::instance_advance_tx(ctx.tx(), instance.id, LifecycleEvent::Removed, None).await?;
             instances::instance_set_deletion_tx(ctx.tx(), instance.id, data.deleted, data.purge).await?;
         }
@@ -91,20 +93,18 @@ fn release<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
 
 fn restore<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        let (instance, member) = members::load(ctx, data.instance).await?;
-        match members::apply(ctx, "apply", &instance, &member, DataSource::Retained, None).await? {
+        let team = members::load(ctx, data.instance).await?;
+        match members::apply(ctx, "apply", &team, &team.members, DataSource::Retained).await? {
             Applied::Waiting(progress) => Ok(progress),
-            Applied::Failed(error) => Err(error),
-            Applied::Done(_) => {
-                Progress::done(format!("on {}:{}", member.host_address, member.port.unwrap_or_default()))
-            }
+            Applied::Failed { error, .. } => Err(error),
+            Applied::Done(_) => Progress::done(format!("on {}", members::addresses(&team.members))),
         }
     })
 }
 
 fn put_aside<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        let (instance, member) = members::load(ctx, data.instance).await?;
-        members::take_away_or_leave(ctx, &instance, &member, members::put_aside()).await
+        let team = members::load(ctx, data.instance).await?;
+        members::take_away_or_leave(ctx, &team.instance, &team.members, &members::put_aside()).await
     })
 }

@@ -4,7 +4,7 @@
 //! restart waits for one unless the user asked for it at once; if the server does not come up with it, the old settings
 //! are restored, with another restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use windlass_core::{
     operation::OperationKind,
 };
 use windlass_db::{events::NewEvent, instances};
+use windlass_proto::agent::v1 as pb;
 
 use super::{
     Outcome, Progress, Saga, Step, StepContext, StepFuture,
@@ -106,12 +107,18 @@ fn apply<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
         }
         match change::apply(ctx, "apply", &data.change).await? {
             Reached::NotYet(progress) => Ok(progress),
-            Reached::There(facts) if facts.pending_restart.is_empty() => Progress::done("in force"),
-            Reached::There(facts) => {
-                Progress::done(format!("waits for a restart: {}", facts.pending_restart.join(", ")))
-            }
+            Reached::There(facts) => match &waiting(facts.iter())[..] {
+                [] => Progress::done("in force"),
+                some => Progress::done(format!("waits for a restart: {}", some.join(", "))),
+            },
         }
     })
+}
+
+/// Parameters that wait for a restart of some member.
+fn waiting<'a>(facts: impl Iterator<Item = &'a pb::MemberFacts>) -> Vec<String> {
+    let names: BTreeSet<_> = facts.flat_map(|facts| facts.pending_restart.iter().cloned()).collect();
+    names.into_iter().collect()
 }
 
 fn restart<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
@@ -119,8 +126,9 @@ fn restart<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
         if data.reach == Reach::Record {
             return Progress::done("not needed");
         }
-        let (instance, member) = members::load(ctx, data.change.instance).await?;
-        let waiting = observe::stored_facts(&member).pending_restart;
+        let members::Team { instance, members } = members::load(ctx, data.change.instance).await?;
+        let facts: Vec<_> = members.iter().map(observe::stored_facts).collect();
+        let waiting = waiting(facts.iter());
         if !data.restarted {
             if waiting.is_empty() || instance.spec.power == Power::Off {
                 return Progress::done("not needed");

@@ -16,6 +16,7 @@ pub mod instance_update;
 mod members;
 pub mod object_apply;
 pub mod observe;
+mod replication;
 pub mod runtime;
 #[cfg(test)]
 mod tests;

@@ -88,13 +88,18 @@ fn why(outcome: &Outcome) -> String {
 
 fn apply<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
-        let (instance, member) = members::load(ctx, data.instance).await?;
+        let team = members::load(ctx, data.instance).await?;
+        let (instance, member) = (&team.instance, team.primary()?);
         let object = object_by_key_tx(ctx.tx(), data.instance, &data.key)
             .await?
             .ok_or_else(|| Error::not_found(word(data.key.kind), &data.key.name))?;
         let order = object_order(&object, data.wish == Wish::Drop);
         let body = pb::command::Body::ApplyObject(order);
-        match members::ask(ctx, "object", &instance, &member, body).await? {
+        // By the member, so that another one that leads meanwhile is asked too; whoever does it twice does it once.
+        match members::ask(ctx, &format!("object/{}", member.id), instance, member, body).await? {
+            CommandOutcome::Pending if team.replicated() => {
+                Ok(Progress::Later(members::LOOK_AGAIN, format!("waiting for host {}", member.host_name)))
+            }
             CommandOutcome::Pending => Progress::wait(format!("waiting for host {}", member.host_name)),
             CommandOutcome::Succeeded(_) => Progress::done("done"),
             CommandOutcome::Failed(error) => Err(error),

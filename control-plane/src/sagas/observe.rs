@@ -57,6 +57,7 @@ pub async fn refresh_tx(tx: &mut PgConnection, instances: &[InstanceId]) -> Resu
             .zip(&facts)
             .map(|(member, facts)| MemberView {
                 host: &member.host_name,
+                role: member.role,
                 online: member.host_state == HostState::Online,
                 process: member.process,
                 problem: &facts.problem,

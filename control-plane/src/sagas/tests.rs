@@ -28,7 +28,7 @@ use windlass_proto::agent::v1 as pb;
 
 use super::{
     Registry,
-    goal::{DataSource, member_goal},
+    goal::{Bond, DataSource, member_goal},
     instance_delete::Disposal,
     instance_purge,
     instance_update::RestartPolicy,
@@ -138,7 +138,7 @@ impl Bench {
         }
         let row = instances::instance_by_id_tx(tx, id).await.expect("read").expect("there");
         let members = members_of_tx(tx, &[id]).await.expect("read");
-        let goal = member_goal(&row, &members[0], DataSource::Initialise, None);
+        let goal = member_goal(&row, &members[0], Bond::Single, DataSource::Initialise, None);
         let apply = pb::command::Body::ApplyMember(pb::ApplyMember { goal: Some(goal) });
         let (facts, removed) = {
             let mut agents = self.agents();

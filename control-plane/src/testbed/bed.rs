@@ -27,6 +27,7 @@ use crate::{
         instances::{self, CreateInstance, InstanceName, InstanceView},
     },
     config::Config,
+    ha::{Ha, HaConfig},
     health::{Health, HealthConfig},
     installation,
     queue::HostWaker,
@@ -65,6 +66,7 @@ impl Bed {
             hosts: cx.hosts.clone(),
             watch: cx.watch.clone(),
             routes: cx.routes.clone(),
+            ha: cx.ha.clone(),
             failpoints: Failpoints::none(),
         };
         let guard = db
@@ -195,14 +197,16 @@ pub(crate) async fn context(db: &Db) -> (Arc<Context>, TempDir) {
     let config = Config::default();
     let sealer = Sealer::open_file(&keys.path().join("kek")).expect("keys");
     let authority = installation::authority(db, &sealer, &config.certificates).await.expect("authority");
+    let (waker, routes) = (sagas::Waker::new(), Routes::new().0);
     let context = Context {
         db: db.clone(),
         sealer,
         authority: Arc::new(authority),
         registry: Arc::new(sagas::registry()),
-        sagas: sagas::Waker::new(),
+        sagas: waker.clone(),
         hosts: HostWaker::new().0,
-        routes: Routes::new().0,
+        ha: Ha::new(db.clone(), HaConfig::default(), waker, routes.clone()),
+        routes,
         health: Health::new(db.clone(), HealthConfig::default()),
         watch: OperationWatch::new(),
         config,

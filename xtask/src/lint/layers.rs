@@ -19,14 +19,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Values read by everybody; it uses nobody.
     ("config", &[]),
     // Translates between the wire and `app`; it knows rows and steps, but never queries (see `QUERYING`).
-    ("api", &["app", "sagas", "queue", "routes", "pki", "health", "secrets", "windlass_db"]),
-    ("app", &["sagas", "queue", "routes", "pki", "secrets", "lease", "health", "windlass_db"]),
-    // Queue and executor wake each other.
-    ("sagas", &["queue", "routes", "pki", "secrets", "lease", "windlass_db"]),
+    ("api", &["app", "sagas", "queue", "routes", "ha", "pki", "health", "secrets", "windlass_db"]),
+    ("app", &["sagas", "queue", "routes", "ha", "pki", "secrets", "lease", "health", "windlass_db"]),
+    // Queue, executor and the driver of replication wake each other.
+    ("sagas", &["queue", "routes", "ha", "pki", "secrets", "lease", "windlass_db"]),
     ("reconcile", &["sagas", "queue", "lease", "health", "secrets", "windlass_db"]),
     ("gc", &["lease", "sagas", "windlass_db"]),
     ("health", &["lease", "sagas", "queue", "windlass_db"]),
     ("queue", &["lease", "sagas", "windlass_db"]),
+    ("ha", &["lease", "sagas", "routes", "windlass_db"]),
     ("routes", &["lease", "windlass_db"]),
     ("lease", &["windlass_db"]),
     ("pki", &["secrets", "windlass_db"]),

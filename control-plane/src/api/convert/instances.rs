@@ -15,7 +15,7 @@ use windlass_proto::{
     api::v1::{self as pb, instance},
 };
 
-use super::{common::failure, operations, resources, size, time};
+use super::{common::failure, operations, replication, resources, size, time};
 use crate::{
     api::mask::Mask,
     app::{
@@ -71,7 +71,7 @@ pub(in crate::api) fn instance(view: InstanceView) -> pb::Instance {
         delete_time: row.delete_time.map(time),
         purge_time: row.purge_time.map(time),
         error: row.error.as_ref().map(failure),
-        replication: None,
+        replication: Some(replication::shown(&row.spec.replication)),
         replication_status: None,
     }
 }
@@ -93,6 +93,8 @@ fn member(row: MemberRow) -> pb::Member {
         uid: row.id.to_string(),
         host: hosts::full(&row.host_name),
         role: row.role.to_string(),
+        asynchronous: row.asynchronous,
+        zone: row.zone,
         port: row.port.map(u32::from).unwrap_or_default(),
         process: row.process.to_string(),
         observed_time: row.observed_time.map(time),
@@ -155,6 +157,7 @@ pub(in crate::api) fn create(message: pb::CreateInstanceRequest) -> Result<Creat
         labels: given.labels,
         placement: PlacementRules { region: rules.region, zone: rules.zone, host_labels: rules.host_labels },
         deletion_protection: given.deletion_protection,
+        replication: replication::wanted(given.replication.unwrap_or_default()),
     })
 }
 

@@ -9,5 +9,6 @@ pub(super) mod objects;
 pub(super) mod operations;
 pub(super) mod projects;
 pub(super) mod proxies;
+pub(super) mod replication;
 
 pub(super) use common::{duration, resources, size, time, to_duration};

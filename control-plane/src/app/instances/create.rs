@@ -12,9 +12,9 @@ use windlass_core::{
     error::FieldViolation,
     id::{InstanceId, OperationId},
     instance::{InstanceSpec, PlacementRules, Power},
-    member::MemberRole,
     name::ResourceName,
     object::{ObjectKind, ObjectState},
+    replication::Replication,
     role::Permission,
     size::Resources,
 };
@@ -29,7 +29,8 @@ use windlass_logic::quota;
 
 use super::{
     model::{InstanceName, placement_request},
-    placing, secret, validate,
+    placing::{self, Seat},
+    secret, validate,
 };
 use crate::{
     app::{Caller, Context},
@@ -58,13 +59,16 @@ pub struct CreateInstance {
     pub placement: PlacementRules,
     /// Refuse to delete it.
     pub deletion_protection: bool,
+    /// Members beside the primary.
+    pub replication: Replication,
 }
 
 /// Accepts an instance and begins to create it.
 ///
 /// # Errors
 /// `INVALID_FIELD` naming every field that breaks a rule, `PARAMETER_INVALID`, `ENGINE_UNAVAILABLE`, `NAME_IN_USE`,
-/// `QUOTA_EXCEEDED`, `NO_HOST_FITS`, `PERMISSION_MISSING`, `NOT_FOUND` for the project.
+/// `QUOTA_EXCEEDED`, `NO_HOST_FITS`, `NOT_SUPPORTED` for replicas of an engine that has none, `PERMISSION_MISSING`,
+/// `NOT_FOUND` for the project.
 pub async fn create(cx: &Context, tx: &mut Tx, caller: &Caller, ask: CreateInstance) -> Result<OperationId, Error> {
     let project = caller.project_tx(tx, &ask.project, Permission::ProjectWrite).await?;
     let (name, engine, size) = check_shape(&ask)?;
@@ -79,7 +83,7 @@ pub async fn create(cx: &Context, tx: &mut Tx, caller: &Caller, ask: CreateInsta
         placement: ask.placement,
         deletion_protection: ask.deletion_protection,
         restarts: 0,
-        replication: windlass_core::replication::Replication::default(),
+        replication: ask.replication,
     };
     let full = InstanceName { project: project.name.clone(), instance: name.to_string() }.path();
     let id = InstanceId::new();
@@ -89,7 +93,8 @@ pub async fn create(cx: &Context, tx: &mut Tx, caller: &Caller, ask: CreateInsta
     if instances::instance_named_tx(tx, project.id, name.as_str()).await?.is_some() {
         return Err(Error::already_exists("instance", full));
     }
-    let more = quota::Amount { instances: 1, resources: size };
+    let seats = Seat::of(&spec.replication);
+    let more = quota::Amount { instances: 1, resources: sum(seats.iter().map(|_| size)) };
     quota::check(&project.name, &amount(&project.quota), &amount(&project.used), &more)?;
     let new = NewInstance {
         id,
@@ -102,14 +107,14 @@ pub async fn create(cx: &Context, tx: &mut Tx, caller: &Caller, ask: CreateInsta
     instances::instance_insert_tx(tx, &new).await?;
     reservations::project_instances_add_tx(tx, project.id, 1).await?;
     let request = placement_request(id, &spec, size);
-    let placement = placing::place_tx(tx, project.id, &request, MemberRole::Primary).await?;
-    let verdicts = serde_json::to_value(&placement.verdicts)
+    let (_, verdicts) = placing::place_tx(tx, project.id, &request, &seats).await?;
+    let verdicts = serde_json::to_value(&verdicts)
         .map_err(|error| Error::internal("the scheduler's verdicts cannot be written").with_source(error))?;
     instances::instance_set_placement_tx(tx, id, &verdicts).await?;
     admin.store(tx, id, engine).await?;
 
     let start = sagas::Request { project: Some(project.id), instance: Some(id), target: full, actor: caller.actor() };
-    let data = instance_create::Data { instance: id, ports_tried: 0 };
+    let data = instance_create::Data::new(id);
     let operation = sagas::start::<instance_create::InstanceCreate>(tx, start, &data).await?;
     instances::instance_set_operation_tx(tx, id, operation).await?;
     Ok(operation)
@@ -122,10 +127,14 @@ fn check_shape(ask: &CreateInstance) -> Result<(ResourceName, Engine, Resources)
     let size = validate::resources("instance.resources", ask.resources);
     let labels = crate::app::validate::labels("instance.labels", &ask.labels);
     let hosts = crate::app::validate::labels("instance.placement.host_labels", &ask.placement.host_labels);
-    match (name, engine, size, labels, hosts) {
-        (Ok(name), Ok(engine), Ok(size), Ok(()), Ok(())) => Ok((name, engine, size)),
-        (name, engine, size, labels, hosts) => {
-            let faults = [name.err(), engine.err(), size.err(), labels.err(), hosts.err()];
+    let replication = ask.replication.check("instance.replication");
+    match (name, engine, size, labels, hosts, replication) {
+        (Ok(name), Ok(engine), Ok(size), Ok(()), Ok(()), Ok(())) => {
+            validate::replicable(engine, &ask.replication)?;
+            Ok((name, engine, size))
+        }
+        (name, engine, size, labels, hosts, replication) => {
+            let faults = [name.err(), engine.err(), size.err(), labels.err(), hosts.err(), replication.err()];
             let violations: Vec<FieldViolation> =
                 faults.into_iter().flatten().flat_map(|error| error.violations).collect();
             Err(Error::violations(violations))
@@ -191,6 +200,15 @@ pub(super) async fn catalogue(
             "the parameters of {} {version} are not known yet: no host has sent its list; try again in a few seconds",
             engine.descriptor().title
         ))
+    })
+}
+
+/// What members of these sizes reserve together.
+pub(super) fn sum(sizes: impl Iterator<Item = Resources>) -> Resources {
+    sizes.fold(Resources::default(), |sum, size| Resources {
+        cpu_millis: sum.cpu_millis.saturating_add(size.cpu_millis),
+        memory_bytes: sum.memory_bytes.saturating_add(size.memory_bytes),
+        disk_bytes: sum.disk_bytes.saturating_add(size.disk_bytes),
     })
 }
 

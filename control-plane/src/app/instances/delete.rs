@@ -10,14 +10,15 @@ use windlass_core::{
 use windlass_db::{
     Tx,
     instances::{self, InstanceRow},
+    members::members_of_tx,
     projects::project_lock_tx,
     reservations,
 };
 use windlass_logic::quota;
 
 use super::{
-    create::amount,
-    model::{InstanceName, Named, find_locked, member_of, require_online, room_request},
+    create::{amount, sum},
+    model::{InstanceName, Named, find_locked, require_online, room_request},
     placing,
     power::{forbidden, request},
 };
@@ -86,27 +87,37 @@ pub async fn undelete(tx: &mut Tx, caller: &Caller, name: &InstanceName) -> Resu
             .with_metadata("remedy", "rename is not possible; delete the other one first"));
     }
     instances::instance_advance_tx(tx, row.id, LifecycleEvent::UndeleteBegun, None).await?;
-    let member = member_of(tx, row.id)
-        .await?
-        .ok_or_else(|| Error::precondition(Reason::StateForbids, "its data is not on any host any more"))?;
-    require_online(&member)?;
+    let mut members = members_of_tx(tx, &[row.id]).await?;
+    if members.is_empty() {
+        return Err(Error::precondition(Reason::StateForbids, "its data is not on any host any more"));
+    }
+    for member in &members {
+        require_online(member)?;
+    }
 
     let size = row.spec.resources;
     // Its disk was never given back.
-    let more = Resources { disk_bytes: size.disk_bytes.saturating_sub(member.reserved.disk_bytes), ..size };
+    let more = |held: Resources| Resources { disk_bytes: size.disk_bytes.saturating_sub(held.disk_bytes), ..size };
     let project =
         project_lock_tx(tx, row.project_id).await?.ok_or_else(|| Error::not_found("project", row.project_id))?;
-    let asked = quota::Amount { instances: 1, resources: more };
+    let asked = quota::Amount { instances: 1, resources: sum(members.iter().map(|member| more(member.reserved))) };
     quota::check(&project.name, &amount(&project.quota), &amount(&project.used), &asked)?;
-    placing::fits_on_tx(tx, row.project_id, &room_request(row.id, &row.spec, more), member.host_id).await?;
+    // In the order in which everybody locks hosts.
+    members.sort_by_key(|member| member.host_id);
+    for member in &members {
+        let request = room_request(row.id, &row.spec, more(member.reserved));
+        placing::fits_on_tx(tx, row.project_id, &request, member.host_id).await?;
+    }
     reservations::project_instances_add_tx(tx, row.project_id, 1).await?;
-    reservations::member_resize_tx(tx, member.id, size).await?;
-    if reservations::member_take_port_tx(tx, member.id).await?.is_none() {
-        return Err(Error::new(
-            windlass_core::ErrorKind::ResourceExhausted,
-            Reason::NoHostFits,
-            format!("host {} has no free port; delete something there", member.host_name),
-        ));
+    for member in &members {
+        reservations::member_resize_tx(tx, member.id, size).await?;
+        if reservations::member_take_port_tx(tx, member.id).await?.is_none() {
+            return Err(Error::new(
+                windlass_core::ErrorKind::ResourceExhausted,
+                Reason::NoHostFits,
+                format!("host {} has no free port; delete something there", member.host_name),
+            ));
+        }
     }
     instances::instance_set_deletion_tx(tx, row.id, None, None).await?;
     instances::instance_set_spec_tx(tx, row.id, &row.spec).await?;

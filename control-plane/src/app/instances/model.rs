@@ -1,6 +1,8 @@
 //! How instances are named and shown by the use cases.
 
-use windlass_core::{Error, id::InstanceId, instance::InstanceSpec, role::Permission, size::Resources};
+use windlass_core::{
+    Error, id::InstanceId, instance::InstanceSpec, member::MemberRole, role::Permission, size::Resources,
+};
 use windlass_db::{
     PgConnection,
     instances::{InstanceRow, instance_by_id_tx, instance_last_deleted_tx, instance_lock_tx, instance_named_tx},
@@ -77,9 +79,10 @@ pub(in crate::app) async fn find_locked(
     instance_lock_tx(tx, found.id).await?.ok_or_else(|| Error::not_found("instance", name.path()))
 }
 
-/// The member of an instance; an instance has one until it is highly available.
-pub(in crate::app) async fn member_of(tx: &mut PgConnection, id: InstanceId) -> Result<Option<MemberRow>, Error> {
-    Ok(members_of_tx(tx, &[id]).await?.into_iter().next())
+/// The member that takes writes; while nobody leads, any. None when the instance has no member.
+pub(in crate::app) async fn primary_of(tx: &mut PgConnection, id: InstanceId) -> Result<Option<MemberRow>, Error> {
+    let members = members_of_tx(tx, &[id]).await?;
+    Ok(members.into_iter().min_by_key(|member| (member.role != MemberRole::Primary, member.id)))
 }
 
 /// What is asked of the scheduler for one more `resources` of this instance.
@@ -100,7 +103,8 @@ pub(in crate::app) fn room_request(id: InstanceId, spec: &InstanceSpec, more: Re
     PlacementRequest { rules: windlass_core::instance::PlacementRules::default(), ..placement_request(id, spec, more) }
 }
 
-/// The member must be where its agent answers, for a change that needs the agent.
+/// The member must be where its agent answers, for a change that needs the agent. A replica whose host does not answer
+/// holds no change up: it gets what is wanted when it is back.
 pub(in crate::app) fn require_online(member: &MemberRow) -> Result<(), Error> {
     use windlass_core::host::HostState;
     match member.host_state {

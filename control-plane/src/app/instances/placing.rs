@@ -8,19 +8,40 @@ use windlass_core::{
     host::HostState,
     id::{HostId, MemberId, ProjectId},
     member::MemberRole,
+    replication::Replication,
 };
 use windlass_db::{
     PgConnection,
     reservations::{self, NewMember},
     supply::{self, SupplyRow},
 };
-use windlass_logic::placement::{self, HostView, Load, Overcommit, Placement, PlacementRequest, Ports, Rule, filter};
+use windlass_logic::placement::{self, HostView, Load, Overcommit, PlacementRequest, Ports, Rule, Verdict, filter};
 
 /// Snapshots tried before giving up: each loss means that another placement won, so there is progress.
 const TRIES: usize = 8;
 
-/// Chooses a host for a first member, reserves room and a port there, and stores the member. Gives what the
-/// scheduler said of the hosts.
+/// A member that is to be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seat {
+    /// What it is to its instance.
+    pub(super) role: MemberRole,
+    /// It never acknowledges commits and is never promoted by itself.
+    pub(super) asynchronous: bool,
+    /// The host that the user asked for.
+    pub(super) host: Option<HostId>,
+}
+
+impl Seat {
+    /// The members of a new instance: the primary, then the replicas that acknowledge, then the others.
+    pub(super) fn of(replication: &Replication) -> Vec<Self> {
+        let primary = Self { role: MemberRole::Primary, asynchronous: false, host: None };
+        let replica = |n| Self { role: MemberRole::Replica, asynchronous: n >= replication.synchronous(), host: None };
+        std::iter::once(primary).chain((0..replication.replicas).map(replica)).collect()
+    }
+}
+
+/// Chooses a host of its own for each member, reserves room and ports there, and stores the members. Gives their ids
+/// and what the scheduler said of the hosts.
 ///
 /// # Errors
 /// `NO_HOST_FITS`, saying why for each host.
@@ -28,35 +49,100 @@ pub(super) async fn place_tx(
     tx: &mut PgConnection,
     project: ProjectId,
     request: &PlacementRequest,
-    role: MemberRole,
-) -> Result<Placement, Error> {
+    seats: &[Seat],
+) -> Result<(Vec<MemberId>, Vec<Verdict>), Error> {
     for _ in 0..TRIES {
-        let placement = placement::place(request, &views(tx, project, request, None).await?);
-        let host = placement.host()?;
-        reservations::host_lock_tx(tx, host).await?;
-        let still = views(tx, project, request, Some(host)).await?;
-        if !still.first().is_some_and(|view| filter::passes(request, view)) {
-            continue;
+        let (hosts, verdicts) = choose(request, views(tx, project, request, None).await?, seats)?;
+        if let Some(members) = reserve_tx(tx, project, request, seats, &hosts).await? {
+            return Ok((members, verdicts));
         }
-        let new = NewMember {
-            id: MemberId::new(),
-            instance_id: request.instance,
-            host_id: host,
-            role,
-            asynchronous: false,
-            resources: request.resources,
-        };
-        if reservations::member_reserve_tx(tx, &new).await?.is_some() {
-            return Ok(placement);
-        }
-        // The range counted a free port that is blocked by now: forget the member and look again.
-        reservations::member_delete_tx(tx, new.id).await?;
     }
     Err(Error::new(
         windlass_core::ErrorKind::Aborted,
         Reason::Conflict,
         "every host that fitted was filled by other placements meanwhile; try again",
     ))
+}
+
+/// A host for each seat, by a snapshot in which those before it are taken.
+fn choose(
+    request: &PlacementRequest,
+    mut views: Vec<HostView>,
+    seats: &[Seat],
+) -> Result<(Vec<HostId>, Vec<Verdict>), Error> {
+    let mut chosen = Vec::new();
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for (n, seat) in seats.iter().enumerate() {
+        let placement = match seat.host {
+            Some(host) => {
+                let only: Vec<_> = views.iter().filter(|view| view.id == host).cloned().collect();
+                placement::place(request, &only)
+            }
+            None => placement::place(request, &views),
+        };
+        let host = placement.host().map_err(|error| missing(error, n, seats.len()))?;
+        if verdicts.is_empty() {
+            verdicts = placement.verdicts;
+        }
+        if let Some(verdict) = verdicts.iter_mut().find(|verdict| verdict.host == host) {
+            verdict.chosen = true;
+        }
+        if let Some(view) = views.iter_mut().find(|view| view.id == host) {
+            view.instance_members += 1;
+        }
+        chosen.push(host);
+    }
+    Ok((chosen, verdicts))
+}
+
+/// The refusal of the n-th of several members.
+fn missing(error: Error, n: usize, of: usize) -> Error {
+    if of == 1 {
+        return error;
+    }
+    let message = format!("member {} of {of} finds no host of its own: {}", n + 1, error.message);
+    Error { message, ..error }
+}
+
+/// Proves on the locked rows of the hosts that everything still fits, and reserves it. None when it does not.
+async fn reserve_tx(
+    tx: &mut PgConnection,
+    project: ProjectId,
+    request: &PlacementRequest,
+    seats: &[Seat],
+    hosts: &[HostId],
+) -> Result<Option<Vec<MemberId>>, Error> {
+    let mut order = hosts.to_vec();
+    order.sort_unstable();
+    for host in &order {
+        reservations::host_lock_tx(tx, *host).await?;
+    }
+    for host in &order {
+        let still = views(tx, project, request, Some(*host)).await?;
+        if !still.first().is_some_and(|view| filter::passes(request, view)) {
+            return Ok(None);
+        }
+    }
+    let mut members = Vec::new();
+    for (seat, host) in seats.iter().zip(hosts) {
+        let new = NewMember {
+            id: MemberId::new(),
+            instance_id: request.instance,
+            host_id: *host,
+            role: seat.role,
+            asynchronous: seat.asynchronous,
+            resources: request.resources,
+        };
+        members.push(new.id);
+        if reservations::member_reserve_tx(tx, &new).await?.is_none() {
+            // The range counted a free port that is blocked by now: forget the members and look again.
+            for member in members {
+                reservations::member_delete_tx(tx, member).await?;
+            }
+            return Ok(None);
+        }
+    }
+    Ok(Some(members))
 }
 
 /// Checks that one host has room for `request` beside what it holds, its rows locked until the transaction ends.

@@ -11,7 +11,7 @@ use windlass_db::{
     instances::{self, InstanceRow},
 };
 
-use super::model::{InstanceName, Named, find_locked, member_of, require_online};
+use super::model::{InstanceName, Named, find_locked, primary_of, require_online};
 use crate::{
     app::{Caller, validate},
     sagas::{
@@ -68,7 +68,7 @@ async fn begin<S: Saga<Data = change::Data>>(
     validate::etag(etag, row.revision)?;
     let operation = sagas::start::<S>(tx, request(row, caller), &change::Data::new(row)).await?;
     instances::instance_advance_tx(tx, row.id, event, None).await?;
-    if let Some(member) = member_of(tx, row.id).await? {
+    if let Some(member) = primary_of(tx, row.id).await? {
         require_online(&member)?;
     }
     instances::instance_set_spec_tx(tx, row.id, &spec).await?;

@@ -16,15 +16,15 @@ use windlass_core::{
 use windlass_db::{
     Tx,
     instances::{self, InstanceRow},
-    members::MemberRow,
+    members::{MemberRow, members_of_tx},
     projects::project_lock_tx,
     reservations,
 };
 use windlass_logic::quota;
 
 use super::{
-    create::{amount, check_parameters},
-    model::{InstanceName, Named, find_locked, member_of, require_online, room_request},
+    create::{amount, check_parameters, sum},
+    model::{InstanceName, Named, find_locked, primary_of, require_online, room_request},
     placing,
     power::{forbidden, request},
 };
@@ -116,10 +116,10 @@ pub async fn update(
     let operation = sagas::start::<InstanceUpdate>(tx, request(&row, caller), &data).await?;
     if reach == Reach::Members {
         instances::instance_advance_tx(tx, row.id, LifecycleEvent::ModifyBegun, None).await?;
-        if let Some(member) = member_of(tx, row.id).await? {
+        if let Some(member) = primary_of(tx, row.id).await? {
             require_online(&member)?;
-            reserve(tx, &row, &spec, &member).await?;
         }
+        reserve(tx, &row, &spec).await?;
     }
     if spec != row.spec {
         instances::instance_set_spec_tx(tx, row.id, &spec).await?;
@@ -137,39 +137,60 @@ fn reach(old: &InstanceSpec, new: &InstanceSpec) -> Reach {
     if known_to_members(old) == known_to_members(new) { Reach::Record } else { Reach::Members }
 }
 
-/// Reserves the larger of old and new.
-async fn reserve(tx: &mut Tx, row: &InstanceRow, spec: &InstanceSpec, member: &MemberRow) -> Result<(), Error> {
-    let (held, wanted) = (member.reserved, spec.resources);
-    let used = observe::stored_facts(member).disk_used_bytes;
-    if wanted.disk_bytes < row.spec.resources.disk_bytes && wanted.disk_bytes < used {
-        return Err(Error::violations(vec![FieldViolation {
-            field: "instance.resources.disk_bytes".to_owned(),
-            description: format!(
-                "{} is less than the {} that are used; delete data first or ask for more",
-                format_bytes(wanted.disk_bytes),
-                format_bytes(used)
-            ),
-        }]));
+/// Reserves the larger of old and new for each member.
+async fn reserve(tx: &mut Tx, row: &InstanceRow, spec: &InstanceSpec) -> Result<(), Error> {
+    let mut members = members_of_tx(tx, &[row.id]).await?;
+    for member in &members {
+        check_shrink(row, spec, member)?;
     }
-    let larger = Resources {
-        cpu_millis: held.cpu_millis.max(wanted.cpu_millis),
-        memory_bytes: held.memory_bytes.max(wanted.memory_bytes),
-        disk_bytes: held.disk_bytes.max(wanted.disk_bytes),
-    };
-    let more = Resources {
-        cpu_millis: larger.cpu_millis - held.cpu_millis,
-        memory_bytes: larger.memory_bytes - held.memory_bytes,
-        disk_bytes: larger.disk_bytes - held.disk_bytes,
-    };
-    if more == Resources::default() {
+    let more = |member: &MemberRow| less(larger(member.reserved, spec.resources), member.reserved);
+    let asked = quota::Amount { instances: 0, resources: sum(members.iter().map(more)) };
+    if asked.resources == Resources::default() {
         return Ok(());
     }
     let project =
         project_lock_tx(tx, row.project_id).await?.ok_or_else(|| Error::not_found("project", row.project_id))?;
-    let asked = quota::Amount { instances: 0, resources: more };
     quota::check(&project.name, &amount(&project.quota), &amount(&project.used), &asked)?;
-    placing::fits_on_tx(tx, row.project_id, &room_request(row.id, spec, more), member.host_id).await?;
-    reservations::member_resize_tx(tx, member.id, larger).await
+    // In the order in which everybody locks hosts.
+    members.sort_by_key(|member| member.host_id);
+    for member in &members {
+        placing::fits_on_tx(tx, row.project_id, &room_request(row.id, spec, more(member)), member.host_id).await?;
+        reservations::member_resize_tx(tx, member.id, larger(member.reserved, spec.resources)).await?;
+    }
+    Ok(())
+}
+
+/// A disk cannot become smaller than what is on it.
+fn check_shrink(row: &InstanceRow, spec: &InstanceSpec, member: &MemberRow) -> Result<(), Error> {
+    let wanted = spec.resources.disk_bytes;
+    let used = observe::stored_facts(member).disk_used_bytes;
+    if wanted >= row.spec.resources.disk_bytes || wanted >= used {
+        return Ok(());
+    }
+    Err(Error::violations(vec![FieldViolation {
+        field: "instance.resources.disk_bytes".to_owned(),
+        description: format!(
+            "{} is less than the {} that are used; delete data first or ask for more",
+            format_bytes(wanted),
+            format_bytes(used)
+        ),
+    }]))
+}
+
+fn larger(a: Resources, b: Resources) -> Resources {
+    Resources {
+        cpu_millis: a.cpu_millis.max(b.cpu_millis),
+        memory_bytes: a.memory_bytes.max(b.memory_bytes),
+        disk_bytes: a.disk_bytes.max(b.disk_bytes),
+    }
+}
+
+fn less(a: Resources, b: Resources) -> Resources {
+    Resources {
+        cpu_millis: a.cpu_millis.saturating_sub(b.cpu_millis),
+        memory_bytes: a.memory_bytes.saturating_sub(b.memory_bytes),
+        disk_bytes: a.disk_bytes.saturating_sub(b.disk_bytes),
+    }
 }
 
 #[cfg(test)]

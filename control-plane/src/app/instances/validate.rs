@@ -2,7 +2,7 @@
 //!
 //! Every function names the field as the API does, the limit and the remedy.
 
-use windlass_core::{Error, size::Resources};
+use windlass_core::{Error, Reason, engine::Engine, replication::Replication, size::Resources};
 
 /// The size that is asked for: parts that are 0 take the default. Checked against the limits.
 ///
@@ -17,6 +17,21 @@ pub(super) fn resources(field: &str, asked: Resources) -> Result<Resources, Erro
     };
     size.check().map_err(|error| error.under(field))?;
     Ok(size)
+}
+
+/// Whether instances of this engine may be replicated so.
+///
+/// # Errors
+/// `NOT_SUPPORTED` when replicas are asked of an engine that has none yet.
+pub(super) fn replicable(engine: Engine, replication: &Replication) -> Result<(), Error> {
+    let descriptor = engine.descriptor();
+    if replication.replicas == 0 || descriptor.has_replicas {
+        return Ok(());
+    }
+    Err(Error::precondition(
+        Reason::NotSupported,
+        format!("replicas of {} are not built yet; leave out replication.replicas", descriptor.title),
+    ))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use windlass_core::{
     Error, Reason,
     error::ErrorKind,
-    id::{HostId, OperationId},
+    id::OperationId,
     operation::{Direction, OperationState, StepState},
 };
 use windlass_db::{
@@ -23,13 +23,13 @@ use windlass_db::{
 use windlass_kit::failpoint::Failpoints;
 
 use super::{
-    context::StepContext,
+    context::{News, StepContext},
     policy::{Failure, Verdict, decide},
     registry::{AnySaga, Registry, StepInfo, unwindable},
     saga::{Outcome, Progress, StepKind},
     watch::OperationWatch,
 };
-use crate::{queue::HostWaker, routes::Routes};
+use crate::{ha::Ha, queue::HostWaker, routes::Routes};
 
 /// How long a saga that this binary does not know is left alone before another look.
 const UNKNOWN_PAUSE: SignedDuration = SignedDuration::from_secs(30);
@@ -43,6 +43,8 @@ pub struct Advance {
     pub registry: Arc<Registry>,
     /// Tells the queue of new commands.
     pub hosts: HostWaker,
+    /// Tells the driver of replication of changed clusters, and steps of what is heard.
+    pub ha: Ha,
     /// Tells waiters of progress.
     pub watch: OperationWatch,
     /// Tells proxies of instances that changed.
@@ -79,7 +81,7 @@ struct Transition {
     wake: Wake,
     state: OperationState,
     error: Option<Error>,
-    hosts: Vec<HostId>,
+    news: News,
 }
 
 impl Advance {
@@ -131,7 +133,7 @@ impl Advance {
         index: usize,
         guard: &Guard,
     ) -> Result<Transition, Error> {
-        let mut ctx = StepContext::new(tx, guard, &saga, Timestamp::now());
+        let mut ctx = StepContext::new(tx, guard, &saga, Timestamp::now(), self.ha.clone());
         let wake = match self.run_step(&mut ctx, &mut saga, known, index).await {
             Ok(wake) => wake,
             Err(error) => {
@@ -139,9 +141,9 @@ impl Advance {
                 return Err(error);
             }
         };
-        let (tx, hosts) = ctx.into_parts();
+        let (tx, news) = ctx.into_parts();
         let state = under_way(saga.direction);
-        Ok(Transition { tx, saga, wake, state, error: None, hosts })
+        Ok(Transition { tx, saga, wake, state, error: None, news })
     }
 
     /// Runs the step and notes its progress; moves the saga on if it is done.
@@ -196,20 +198,20 @@ impl Advance {
             (Direction::Unwind, Some(error)) => Outcome::Failed(error.clone()),
             (Direction::Unwind, None) => Outcome::Failed(Error::internal("the reason of the failure is not known")),
         };
-        let mut ctx = StepContext::new(tx, guard, &saga, Timestamp::now());
+        let mut ctx = StepContext::new(tx, guard, &saga, Timestamp::now(), self.ha.clone());
         let run = AssertUnwindSafe(known.finish(&mut ctx, &saga.data, &outcome)).catch_unwind().await;
         if let Err(error) = run.unwrap_or_else(|_| Err(Error::internal("the ending panicked; the log has the details")))
         {
             ctx.abandon().await;
             return Err(error);
         }
-        let (tx, hosts) = ctx.into_parts();
+        let (tx, news) = ctx.into_parts();
         let state = match outcome {
             Outcome::Succeeded => OperationState::Succeeded,
             Outcome::Failed(_) => OperationState::Failed,
             Outcome::Cancelled => OperationState::Cancelled,
         };
-        Ok(Transition { tx, saga, wake: Wake::Done, state, error: None, hosts })
+        Ok(Transition { tx, saga, wake: Wake::Done, state, error: None, news })
     }
 
     /// Stores that the step failed and what follows.
@@ -249,7 +251,7 @@ impl Advance {
             let shown = if saga.direction == Direction::Forward { StepState::Running } else { StepState::Undoing };
             put_step(&mut tx, &saga, step, shown, &format!("failed, trying again: {error}")).await?;
         }
-        self.commit(Transition { tx, saga, wake: Wake::After(delay), state, error: None, hosts: Vec::new() }, guard)
+        self.commit(Transition { tx, saga, wake: Wake::After(delay), state, error: None, news: News::default() }, guard)
             .await
     }
 
@@ -262,7 +264,7 @@ impl Advance {
         error: Error,
         guard: &Guard,
     ) -> Result<Next, Error> {
-        let hosts = commands_cancel_tx(&mut tx, saga.id).await?;
+        let news = News { hosts: commands_cancel_tx(&mut tx, saga.id).await?, clusters: Vec::new() };
         if let Some(step) = usize::try_from(saga.cursor).ok().and_then(|index| steps.get(index)) {
             put_step(&mut tx, &saga, *step, StepState::Failed, &error.message).await?;
         }
@@ -271,7 +273,7 @@ impl Advance {
         saga.cursor = undoable_before(steps, saga.cursor + 1);
         saga.error = Some(error.clone());
         let state = OperationState::Unwinding;
-        self.commit(Transition { tx, saga, wake: Wake::Now, state, error: Some(error), hosts }, guard).await
+        self.commit(Transition { tx, saga, wake: Wake::Now, state, error: Some(error), news }, guard).await
     }
 
     /// This binary does not know the saga: say so once and leave it to one that does.
@@ -288,11 +290,11 @@ impl Advance {
         tell(&mut tx, &saga, "operation.stuck", message).await?;
         let wake = Wake::After(UNKNOWN_PAUSE);
         let state = OperationState::Stuck;
-        self.commit(Transition { tx, saga, wake, state, error: None, hosts: Vec::new() }, guard).await
+        self.commit(Transition { tx, saga, wake, state, error: None, news: News::default() }, guard).await
     }
 
     async fn commit(&self, transition: Transition, guard: &Guard) -> Result<Next, Error> {
-        let Transition { mut tx, saga, wake, state, error, hosts } = transition;
+        let Transition { mut tx, saga, wake, state, error, news } = transition;
         saga_save_tx(&mut tx, &saga, wake, guard.epoch).await?;
         operation_move_tx(&mut tx, saga.id, state, error.as_ref()).await?;
         if let Err(error) = self.failpoints.hit("saga.before_commit").await {
@@ -301,7 +303,10 @@ impl Advance {
         }
         tx.commit().await?;
         self.failpoints.hit("saga.after_commit").await?;
-        self.hosts.wake(&hosts);
+        self.hosts.wake(&news.hosts);
+        for instance in news.clusters {
+            self.ha.changed(instance);
+        }
         self.watch.changed(saga.id);
         if let Some(instance) = saga.instance {
             self.routes.changed(instance);

@@ -24,10 +24,15 @@ use windlass_proto::agent::v1 as pb;
 use super::{
     advance::{Advance, Next},
     cancel::cancel,
+    executor::Waker,
     registry::{Registry, unwindable},
     watch::OperationWatch,
 };
-use crate::{queue::HostWaker, routes::Routes};
+use crate::{
+    ha::{Ha, HaConfig},
+    queue::HostWaker,
+    routes::Routes,
+};
 
 const LEASE: &str = "orchestrator";
 /// More transitions than any saga may take.
@@ -38,6 +43,11 @@ const MOST: usize = 400;
 pub trait Subject: Sync {
     /// The sagas that the binary knows.
     fn registry(&self) -> Registry;
+
+    /// What steps hear of replicated instances.
+    fn ha(&self, test: &TestDb) -> Ha {
+        Ha::new(test.db.clone(), HaConfig::default(), Waker::new(), Routes::new().0)
+    }
 
     /// Makes what the saga needs in an empty database, and starts it.
     async fn begin(&self, test: &TestDb) -> OperationId;
@@ -203,6 +213,7 @@ impl<'a, S: Subject> Bench<'a, S> {
             hosts,
             watch: OperationWatch::new(),
             routes: Routes::new().0,
+            ha: subject.ha(test),
             failpoints: failpoints.clone(),
         };
         let guard = take_lease(&test.db, 0).await;

@@ -15,6 +15,7 @@ use windlass_db::{
 };
 
 use super::command::{self, CommandOutcome, NewCommand, Slot};
+use crate::ha::{ClusterView, Ha};
 
 /// Attempts of a step whose commands are looked at before a new one is queued.
 const ATTEMPTS_REMEMBERED: i32 = 16;
@@ -33,11 +34,22 @@ pub struct StepContext {
     direction: Direction,
     attempt: i32,
     now: Timestamp,
+    ha: Ha,
     hosts: Vec<HostId>,
+    clusters: Vec<InstanceId>,
+}
+
+/// Whom to tell of a step once it is committed.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Hosts with new commands.
+    pub(crate) hosts: Vec<HostId>,
+    /// Instances whose clusters were changed.
+    pub(crate) clusters: Vec<InstanceId>,
 }
 
 impl StepContext {
-    pub(crate) fn new(tx: Tx, guard: &Guard, saga: &SagaRow, now: Timestamp) -> Self {
+    pub(crate) fn new(tx: Tx, guard: &Guard, saga: &SagaRow, now: Timestamp, ha: Ha) -> Self {
         Self {
             tx,
             guard: guard.clone(),
@@ -50,13 +62,15 @@ impl StepContext {
             direction: saga.direction,
             attempt: saga.attempt,
             now,
+            ha,
             hosts: Vec::new(),
+            clusters: Vec::new(),
         }
     }
 
-    /// The transaction; and the hosts to wake once it is committed.
-    pub(crate) fn into_parts(self) -> (Tx, Vec<HostId>) {
-        (self.tx, self.hosts)
+    /// The transaction; and whom to tell once it is committed.
+    pub(crate) fn into_parts(self) -> (Tx, News) {
+        (self.tx, News { hosts: self.hosts, clusters: self.clusters })
     }
 
     /// Drops everything done through it. Explicitly, so that the saga's row is free again when this returns.
@@ -104,6 +118,17 @@ impl StepContext {
     /// How often the step has failed so far.
     pub fn attempt(&self) -> i32 {
         self.attempt
+    }
+
+    /// The cluster of this instance was changed through the transaction: the driver of replication is told of it after
+    /// the commit.
+    pub fn cluster_changed(&mut self, instance: InstanceId) {
+        self.clusters.push(instance);
+    }
+
+    /// What is heard of a replicated instance, for people; the stored cluster decides.
+    pub fn heard(&self, instance: InstanceId) -> Option<ClusterView> {
+        self.ha.heard(instance)
     }
 
     /// Asks for a command and tells what became of it. `key` names it within the step. However often the step runs,

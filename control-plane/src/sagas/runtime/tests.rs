@@ -32,6 +32,7 @@ use super::{
     watch::{OperationWatch, Until},
 };
 use crate::{
+    ha::{Ha, HaConfig},
     lease::{Keeper, LeaseConfig},
     queue::HostWaker,
     routes::Routes,
@@ -266,6 +267,7 @@ fn advance(test: &TestDb, registry: Registry) -> Advance {
         hosts,
         watch: OperationWatch::new(),
         routes: Routes::new().0,
+        ha: Ha::new(test.db.clone(), HaConfig::default(), Waker::new(), Routes::new().0),
         failpoints: Failpoints::none(),
     }
 }

@@ -12,6 +12,7 @@ pub(super) const DESCRIPTOR: Descriptor = Descriptor {
     default_database: "app",
     admin_user: "app",
     has_extensions: false,
+    has_replicas: false,
     verifier: VerifierKind::MysqlNativePassword,
     managed_parameters: &[
         ("bind_address", "the address is the host's"),

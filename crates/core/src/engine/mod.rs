@@ -43,6 +43,8 @@ pub struct Descriptor {
     pub admin_user: &'static str,
     /// Whether `extension` objects exist.
     pub has_extensions: bool,
+    /// Whether an instance may have replicas.
+    pub has_replicas: bool,
     /// How users' passwords are stored.
     pub verifier: VerifierKind,
     /// Parameters that Windlass sets itself, each with the reason; a user may not set them.

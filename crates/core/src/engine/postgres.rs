@@ -12,6 +12,7 @@ pub(super) const DESCRIPTOR: Descriptor = Descriptor {
     default_database: "app",
     admin_user: "app",
     has_extensions: true,
+    has_replicas: true,
     verifier: VerifierKind::ScramSha256,
     managed_parameters: &[
         ("listen_addresses", "the address is the host's"),

@@ -1,0 +1,46 @@
+//! Replication as users want it.
+
+use windlass_core::replication::{Durability, Replication, Timings};
+use windlass_proto::api::v1::{self as pb, replication};
+
+/// What a user wants; numbers that are 0 take the default.
+pub(in crate::api) fn wanted(given: pb::Replication) -> Replication {
+    let usual = Timings::default();
+    let asked = given.timings.unwrap_or_default();
+    let or = |asked: u32, usual: u32| if asked == 0 { usual } else { asked };
+    Replication {
+        replicas: given.replicas,
+        asynchronous: given.asynchronous,
+        durability: match given.durability() {
+            replication::Durability::Unspecified | replication::Durability::Availability => Durability::Availability,
+            replication::Durability::Durability => Durability::Durability,
+        },
+        acknowledgements: given.acknowledgements,
+        timings: Timings {
+            detect_ms: or(asked.detect_ms, usual.detect_ms),
+            shrink_ms: or(asked.shrink_ms, usual.shrink_ms),
+            fence_ms: or(asked.fence_ms, usual.fence_ms),
+            switchover_ms: or(asked.switchover_ms, usual.switchover_ms),
+        },
+    }
+}
+
+/// What is wanted, for the wire.
+pub(in crate::api) fn shown(wanted: &Replication) -> pb::Replication {
+    let durability = match wanted.durability {
+        Durability::Availability => replication::Durability::Availability,
+        Durability::Durability => replication::Durability::Durability,
+    };
+    pb::Replication {
+        replicas: wanted.replicas,
+        asynchronous: wanted.asynchronous,
+        durability: durability.into(),
+        acknowledgements: wanted.acknowledgements,
+        timings: Some(pb::ReplicationTimings {
+            detect_ms: wanted.timings.detect_ms,
+            shrink_ms: wanted.timings.shrink_ms,
+            fence_ms: wanted.timings.fence_ms,
+            switchover_ms: wanted.timings.switchover_ms,
+        }),
+    }
+}
