@@ -22,6 +22,7 @@ pub mod program;
 pub mod site;
 pub mod soak;
 pub mod stack;
+pub mod suites;
 pub mod wait;
 pub mod workload;
 

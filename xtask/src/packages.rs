@@ -25,7 +25,44 @@ pub(crate) enum Consent {
 /// # Errors
 /// Something is missing and the user refused, cannot be asked, or installing failed.
 pub(crate) fn ensure(consent: Consent) -> Result<()> {
-    let missing = missing();
+    install_missing(consent, missing())
+}
+
+/// As [`ensure`], with the clients whose suites the tests run.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_with_clients(consent: Consent) -> Result<()> {
+    let mut missing = missing();
+    for (file, package) in [
+        ("/usr/include/postgresql/libpq-fe.h", "libpq-dev"),
+        ("/usr/lib/python3/dist-packages/psycopg", "python3-psycopg"),
+        ("/usr/lib/python3/dist-packages/psycopg2", "python3-psycopg2"),
+        ("/usr/share/java/postgresql.jar", "libpostgresql-jdbc-java"),
+    ] {
+        if !Path::new(file).exists() {
+            missing.push(package);
+        }
+    }
+    if !workspace::has_program("javac") {
+        missing.push("default-jdk-headless");
+    }
+    install_missing(consent, missing)
+}
+
+/// As [`ensure`], with what high availability is measured beside.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_with_peers(consent: Consent) -> Result<()> {
+    let mut missing = missing();
+    if !workspace::has_program("pg_autoctl") {
+        missing.extend(["pg-auto-failover-cli", "postgresql-15-auto-failover"]);
+    }
+    install_missing(consent, missing)
+}
+
+fn install_missing(consent: Consent, missing: Vec<&'static str>) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }

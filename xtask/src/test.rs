@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// A test failed, or something needed for them is missing.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    packages::ensure(if arguments.yes { Consent::Given } else { Consent::Ask })?;
+    packages::ensure_with_clients(if arguments.yes { Consent::Given } else { Consent::Ask })?;
     DatabaseUser::ensure()?;
     let database = ScratchPostgres::start()?;
     let runner: &[&str] = if workspace::has_program("cargo-nextest") {

@@ -85,7 +85,7 @@ const BENCHMARKS: &[Benchmark] = &[
 /// # Errors
 /// A benchmark fails.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    packages::ensure(Consent::Ask)?;
+    packages::ensure_with_peers(Consent::Ask)?;
     DatabaseUser::ensure()?;
     let results = workspace::target().join("bench");
     std::fs::create_dir_all(&results)?;
