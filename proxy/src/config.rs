@@ -208,6 +208,11 @@ impl Config {
             "tls",
             "has only one of cert_file and key_file; set both or none".to_owned(),
         );
+        need(
+            self.address.is_some() || !self.listen.ip().is_unspecified(),
+            "address",
+            format!("is not set, and {} is no address that clients could be told; set it", self.listen.ip()),
+        );
         let domain_ok = self.domain.is_empty() || rustls::pki_types::DnsName::try_from(self.domain.as_str()).is_ok();
         need(domain_ok, "domain", format!("{:?} is no DNS name", self.domain));
         for (field, value) in [

@@ -7,12 +7,17 @@
 //! (epoch, rev); it stores no password.
 
 pub mod accept;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod evidence;
+pub mod handover;
 pub mod hold;
 pub mod limits;
+pub mod link;
 pub mod metrics;
+mod metrics_http;
 pub mod pauses;
 pub mod protocols;
 pub mod routes;

@@ -27,11 +27,11 @@ pub struct Shared {
     /// Holds clients while their route is paused or their primary is gone.
     pub hold: Hold,
     /// Who may come in.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// What happened to real traffic, for the control plane.
     pub evidence: Arc<Evidence>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Whether this process is to end.
-    pub drain: Drain,
+    pub drain: Arc<Drain>,
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
+use super::Startup;
 use crate::routes::Entrance;
 
 /// A connection of a client of which nothing is known yet.
@@ -16,21 +16,6 @@ pub struct Client {
     pub peer: SocketAddr,
     /// By which port it came.
     pub entrance: Entrance,
-    /// To be told when the client is known.
+    /// To be told when the client is known. A session that ends before gives its place back.
     pub startup: Startup,
-}
-
-/// The time that a client has to say who it is. A session that is dropped before [`Startup::known`] gives its place back.
-#[derive(Debug)]
-pub struct Startup(CancellationToken);
-
-impl Startup {
-    pub(super) fn new(known: CancellationToken) -> Self {
-        Self(known)
-    }
-
-    /// The client has proven who it is: from now on it may be slow.
-    pub fn known(self) {
-        self.0.cancel();
-    }
 }

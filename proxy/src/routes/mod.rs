@@ -5,10 +5,12 @@
 
 mod destination;
 mod instance;
+mod log;
 mod route;
 mod table;
 
 pub use destination::{Access, Destination, Entrance};
 pub use instance::{Instance, Running};
+pub use log::{Change, RouteLog};
 pub use route::{Backend, Pooling, ReadFallback, Route, Settings, State};
 pub use table::RouteTable;

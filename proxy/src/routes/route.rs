@@ -127,10 +127,12 @@ impl Route {
     }
 }
 
-impl TryFrom<&pb::Route> for Route {
-    type Error = Error;
-
-    fn try_from(wire: &pb::Route) -> Result<Self, Error> {
+impl Route {
+    /// Reads one. `ca_pem` is the CA of backends if the route names none.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` on what makes no sense.
+    pub fn read(wire: &pb::Route, ca_pem: &Arc<str>) -> Result<Self, Error> {
         let state = match wire.state() {
             pb::route::State::Open => State::Open,
             pb::route::State::Paused => State::Paused(wire.reason.clone()),
@@ -149,7 +151,7 @@ impl TryFrom<&pb::Route> for Route {
             primary: wire.primary.as_ref().map(Backend::try_from).transpose()?,
             replicas: wire.replicas.iter().map(Backend::try_from).collect::<Result<_, _>>()?,
             settings: Settings::from(wire.settings.as_ref()),
-            ca_pem: wire.ca_pem.as_str().into(),
+            ca_pem: if wire.ca_pem.is_empty() { ca_pem.clone() } else { wire.ca_pem.as_str().into() },
         })
     }
 }

@@ -4,7 +4,7 @@
 //! still know it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -99,14 +99,5 @@ impl RouteTable {
         let state = State::Closed(format!("instance {key} was deleted"));
         instance.replace(Arc::new(Route { state, primary: None, replicas: Vec::new(), ..(*former).clone() }));
         self.version.send_modify(|version| *version += 1);
-    }
-
-    /// Forgets all but these.
-    pub fn retain(&self, ids: &HashSet<InstanceId>) {
-        for instance in self.all() {
-            if !ids.contains(&instance.id()) {
-                self.remove(instance.id());
-            }
-        }
     }
 }

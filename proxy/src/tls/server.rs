@@ -7,10 +7,13 @@ use tokio_rustls::TlsAcceptor;
 use windlass_core::Error;
 use windlass_kit::tls::{self, Identity, IdentityStore};
 
+use crate::metrics::Metrics;
+
 /// TLS 1.2 and 1.3 for clients.
 pub struct ServerTls {
     store: Arc<IdentityStore>,
     acceptor: TlsAcceptor,
+    metrics: Arc<Metrics>,
 }
 
 impl ServerTls {
@@ -18,7 +21,8 @@ impl ServerTls {
     ///
     /// # Errors
     /// `INTERNAL` if the crypto library refuses its own defaults.
-    pub fn new(identity: Identity) -> Result<Self, Error> {
+    pub fn new(identity: Identity, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        let end = identity.not_after();
         let store = IdentityStore::new(identity);
         let mut config = ServerConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
@@ -29,7 +33,8 @@ impl ServerTls {
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { store, acceptor: TlsAcceptor::from(Arc::new(config)) })
+        metrics.certificate_end.set(end.as_second());
+        Ok(Self { store, acceptor: TlsAcceptor::from(Arc::new(config)), metrics })
     }
 
     /// Takes a client's handshake.
@@ -37,9 +42,15 @@ impl ServerTls {
         &self.acceptor
     }
 
-    /// The certificate in use and its changes.
-    pub fn store(&self) -> &Arc<IdentityStore> {
-        &self.store
+    /// The certificate in use.
+    pub fn current(&self) -> Arc<Identity> {
+        self.store.current()
+    }
+
+    /// Changes the certificate for new connections.
+    pub fn replace(&self, identity: Identity) {
+        self.metrics.certificate_end.set(identity.not_after().as_second());
+        self.store.replace(identity);
     }
 }
 

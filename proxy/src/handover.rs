@@ -1,0 +1,208 @@
+//! Restart without an outage: the process that starts gets the listening sockets of the one that runs.
+//!
+//! The new process asks by a unix socket in the state directory, `next` for each socket, then says `ready` once it serves.
+//! Until then the old one serves as before; from then on it accepts nobody and drains. Both have the same queue of
+//! waiting connections all the while, so no client is refused.
+//!
+//! Invariants: the state directory belongs to one process: the old one lets go of it before it gives the first socket
+//! away, and takes it back if the new one dies before it was ready. Only the owner of the directory can connect.
+
+use std::{
+    io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Write as _},
+    mem::MaybeUninit,
+    net::TcpListener,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use tokio::{net::UnixListener, task::spawn_blocking};
+use windlass_core::Error;
+use windlass_kit::lock::StateLock;
+
+use crate::{
+    accept::Listeners,
+    drain::{Drain, Stage},
+    routes::RouteLog,
+};
+
+/// How long the new process may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one answer of the old process may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Longest label of a socket.
+const LABEL: usize = 256;
+
+/// A socket of the process before, with what it is for.
+#[derive(Debug)]
+pub struct Inherited {
+    /// As [`Listeners`] labels it.
+    pub label: String,
+    /// The socket.
+    pub socket: TcpListener,
+}
+
+/// The process before, which waits for us.
+#[derive(Debug)]
+pub struct Predecessor(UnixStream);
+
+/// What a process gives away.
+#[derive(Debug)]
+pub(crate) struct Estate {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) listeners: Arc<Listeners>,
+    pub(crate) log: RouteLog,
+    /// None while the state directory belongs to the successor.
+    pub(crate) lock: Mutex<Option<StateLock>>,
+    pub(crate) drain: Arc<Drain>,
+}
+
+/// Takes the sockets of the process that runs on the state directory; nothing if none runs.
+///
+/// # Errors
+/// `UNAVAILABLE` if it stops in the middle.
+pub async fn take(state_dir: &Path) -> Result<Option<(Vec<Inherited>, Predecessor)>, Error> {
+    let path = path(state_dir);
+    let taken = spawn_blocking(move || {
+        let Ok(stream) = UnixStream::connect(&path) else { return Ok(None) };
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        let mut sockets = Vec::new();
+        while let Some(inherited) = next(&stream)? {
+            sockets.push(inherited);
+        }
+        Ok(Some((sockets, Predecessor(stream))))
+    });
+    taken.await.map_err(io::Error::other).flatten().map_err(|error| {
+        Error::unavailable("the running proxy did not hand its sockets over; stop it, or start again")
+            .with_source(error)
+    })
+}
+
+fn next(stream: &UnixStream) -> io::Result<Option<Inherited>> {
+    (&mut &*stream).write_all(b"next\n")?;
+    let mut label = [0_u8; LABEL];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(stream, &mut [IoSliceMut::new(&mut label)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let socket: Option<OwnedFd> = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+        _ => None,
+    });
+    let label = label.get(..received.bytes).and_then(|label| std::str::from_utf8(label).ok()).map(str::trim_end);
+    match (label, socket) {
+        (Some("end"), None) => Ok(None),
+        (Some(label), Some(socket)) => Ok(Some(Inherited { label: label.to_owned(), socket: socket.into() })),
+        (_, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+impl Predecessor {
+    /// We serve: the process before may go.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` if it is gone already, which does no harm.
+    pub async fn ready(self) -> Result<(), Error> {
+        let told = spawn_blocking(move || (&self.0).write_all(b"ready\n"));
+        told.await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| Error::unavailable("the proxy before is gone").with_source(error))
+    }
+}
+
+/// Waits for a successor and gives it everything. Returns when it serves.
+///
+/// # Errors
+/// `INTERNAL` if the socket cannot be made.
+pub(crate) async fn serve(estate: Arc<Estate>) -> Result<(), Error> {
+    let path = path(&estate.state_dir);
+    windlass_kit::files::remove(&path)?;
+    let listener = UnixListener::bind(&path)
+        .map_err(|error| Error::internal(format!("cannot listen on {}", path.display())).with_source(error))?;
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok(stream) = stream.into_std() else { continue };
+        let giving = estate.clone();
+        let given = spawn_blocking(move || giving.give(&stream)).await.map_err(io::Error::other).flatten();
+        match given {
+            Ok(()) => {
+                tracing::info!("a new process serves; this one takes no more clients");
+                estate.drain.advance(Stage::Leaving);
+                return Ok(());
+            }
+            Err(error) => {
+                estate.take_back();
+                tracing::warn!(%error, "a new process did not come up; going on");
+            }
+        }
+    }
+}
+
+impl Estate {
+    /// Answers one successor until it is ready.
+    fn give(&self, stream: &UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        let mut sockets = self.listeners.sockets().into_iter();
+        let mut words = BufReader::new(stream).lines();
+        loop {
+            match words.next().ok_or(io::ErrorKind::UnexpectedEof)??.as_str() {
+                "next" => {
+                    self.let_go();
+                    send(stream, sockets.next())?;
+                }
+                "ready" => return Ok(()),
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+    }
+
+    fn let_go(&self) {
+        self.log.give_away();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn take_back(&self) {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_none() {
+            match StateLock::try_take(&self.state_dir) {
+                Ok(Some(again)) => {
+                    *lock = Some(again);
+                    if let Err(error) = self.log.take_back() {
+                        tracing::error!(error = error.chain(), "routes are not stored");
+                    }
+                }
+                Ok(None) => {
+                    tracing::warn!("the state directory belongs to another process; routes are not stored here")
+                }
+                Err(error) => tracing::error!(error = error.chain(), "the state directory cannot be locked"),
+            }
+        }
+    }
+}
+
+fn send(stream: &UnixStream, socket: Option<(String, BorrowedFd<'_>)>) -> io::Result<()> {
+    let Some((label, socket)) = socket else { return (&mut &*stream).write_all(b"end\n") };
+    let sockets = [socket];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&sockets)) {
+        return Err(io::Error::other("no room for a descriptor"));
+    }
+    let sent = sendmsg(stream, &[IoSlice::new(label.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+    if sent == label.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("handover.sock")
+}
