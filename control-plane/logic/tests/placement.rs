@@ -1,6 +1,6 @@
 //! What must hold of every placement, over random fleets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use windlass_core::{
@@ -10,8 +10,8 @@ use windlass_core::{
     size::{GIB, Resources},
 };
 use windlass_logic::placement::{
-    HostView, Load, Locality, Overcommit, PlacementRequest, Policy, Ports, Rule, choose::VERDICTS_KEPT, explain,
-    filter::passes, place,
+    HostView, Load, Locality, Overcommit, PlacementRequest, Policy, Ports, Rule, Verdict, choose::VERDICTS_KEPT,
+    explain, filter::passes, place, place_members,
 };
 
 fn resources(most: u64) -> impl Strategy<Value = Resources> {
@@ -176,10 +176,48 @@ proptest! {
             prop_assert!((0.0..=1.0).contains(&verdict.score), "{}", verdict.score);
             prop_assert!(verdict.rejections.iter().all(|rejection| !rejection.message.is_empty()));
         }
-        prop_assert!(verdicts.windows(2).all(|pair| pair[0].score >= pair[1].score));
+        let members = |verdict: &Verdict| {
+            let own = hosts.iter().find(|host| host.id == verdict.host).expect("a verdict is about a host");
+            let zone = |host: &&HostView| (&host.region, &host.zone) == (&own.region, &own.zone);
+            let all = hosts.iter().filter(zone).map(|host| host.instance_members).sum::<u32>();
+            if own.zone.is_empty() { own.instance_members } else { all }
+        };
+        let fitting: Vec<_> = verdicts.iter().filter(|verdict| verdict.rejections.is_empty()).collect();
+        let ordered = fitting.windows(2).all(|pair| {
+            let (a, b) = (members(pair[0]), members(pair[1]));
+            a < b || (a == b && pair[0].score >= pair[1].score)
+        });
+        prop_assert!(ordered, "best first");
         if hosts.len() <= VERDICTS_KEPT || placement.chosen.is_none() {
             prop_assert_eq!(&placement.verdicts[..], &verdicts[..verdicts.len().min(VERDICTS_KEPT)]);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn several_members_get_hosts_of_their_own_in_as_many_zones_as_there_are(
+        request in request(), hosts in fleet(), count in 1_usize..=5,
+    ) {
+        let hosts: Vec<_> = hosts.into_iter().map(|host| HostView { instance_members: 0, ..host }).collect();
+        let fitting: Vec<_> = hosts.iter().filter(|host| passes(&request, host)).collect();
+        let spread = place_members(&request, &hosts, count);
+        prop_assert_eq!(spread.hosts().is_ok(), fitting.len() >= count);
+        let Ok(chosen) = spread.hosts() else { return Ok(()) };
+        let distinct: BTreeSet<_> = chosen.iter().collect();
+        prop_assert_eq!(distinct.len(), count, "two members on one host");
+        let zones = |hosts: &mut dyn Iterator<Item = &HostView>| {
+            hosts.map(|host| {
+                let id = if host.zone.is_empty() { host.id.to_string() } else { String::new() };
+                (host.region.clone(), host.zone.clone(), id)
+            }).collect::<BTreeSet<_>>().len()
+        };
+        let there_are = zones(&mut fitting.iter().copied());
+        let used = zones(&mut hosts.iter().filter(|host| chosen.contains(&host.id)));
+        prop_assert_eq!(used, there_are.min(count), "zones");
+        prop_assert_eq!(spread.notes.is_empty(), there_are >= count, "{:?}", spread.notes);
     }
 }
 
@@ -326,6 +364,19 @@ fn a_second_member_goes_to_another_zone_even_if_all_else_speaks_against_it() {
     };
     let placement = place(&sample_request(), &[first, near, far.clone()]);
     assert_eq!(placement.chosen, Some(far.id));
+}
+
+#[test]
+fn a_shared_zone_and_a_missing_host_are_explained() {
+    let far = HostView { zone: "z2".to_owned(), ..sample("far") };
+    let hosts = [sample("a"), sample("b"), far.clone()];
+    let spread = place_members(&sample_request(), &hosts, 3);
+    let chosen = spread.hosts().expect("all fit");
+    assert!(chosen[..2].contains(&far.id), "the second zone is used before the first is used again");
+    assert_eq!(spread.notes.len(), 1);
+    assert!(spread.notes[0].contains("shares zone z1"), "{}", spread.notes[0]);
+    let error = place_members(&sample_request(), &hosts, 4).hosts().expect_err("three hosts");
+    assert!(error.message.starts_with("3 members have a place, another has none"), "{}", error.message);
 }
 
 #[test]

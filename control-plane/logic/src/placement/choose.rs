@@ -153,6 +153,8 @@ pub fn explain(request: &PlacementRequest, hosts: &[HostView]) -> Vec<Verdict> {
 /// A host that fits, with what it is compared by.
 #[derive(Clone, Copy)]
 struct Candidate<'a> {
+    /// Members of the instance in its zone: spreading over zones comes before every other preference.
+    crowd: u32,
     score: f64,
     tie: u64,
     host: &'a HostView,
@@ -160,12 +162,18 @@ struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     fn new(request: &PlacementRequest, host: &'a HostView, zones: &Zones<'_>) -> Self {
-        Self { score: score::total(request, host, zones), tie: tie_break(request.instance, host.id), host }
+        let crowd = zones.around(host).instance;
+        Self { crowd, score: score::total(request, host, zones), tie: tie_break(request.instance, host.id), host }
     }
 
     /// Better is less, so that the best comes first.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.tie.cmp(&other.tie)).then(self.host.id.cmp(&other.host.id))
+        let by_score = other.score.total_cmp(&self.score);
+        self.crowd
+            .cmp(&other.crowd)
+            .then(by_score)
+            .then(self.tie.cmp(&other.tie))
+            .then(self.host.id.cmp(&other.host.id))
     }
 
     fn verdict(&self, request: &PlacementRequest, zones: &Zones<'_>, chosen: Option<HostId>) -> Verdict {

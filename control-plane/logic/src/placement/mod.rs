@@ -9,8 +9,10 @@ pub mod choose;
 pub mod filter;
 pub mod host;
 pub mod score;
+pub mod spread;
 
 pub use choose::{Placement, PlacementRequest, Verdict, explain, place};
 pub use filter::{Rejection, Rule};
 pub use host::{HostView, Load, Overcommit, Ports};
 pub use score::{Locality, Part, Policy};
+pub use spread::{Spread, place_members};

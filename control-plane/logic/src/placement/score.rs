@@ -31,8 +31,8 @@ windlass_core::words! {
 
 /// What each part counts. The sum is 1, so a score lies in 0 to 1 too.
 ///
-/// - `InstanceZone` outweighs everything that could pull a second member into the first one's zone: losing one zone
-///   must not lose an instance.
+/// - `InstanceZone` tells zones apart in what users see; the order of hosts puts fewer members of the instance in the
+///   zone before any score, because losing one zone must not lose an instance.
 /// - `Locality` and `Calm` are what users feel: distance, and neighbours that already wait for memory or disk.
 /// - `ProjectHost` beats `Packing`, so that a small project does not put all it has on one machine while others are
 ///   empty; `ProjectZone` is weaker, because a project with many members has some in every zone anyway.
@@ -74,8 +74,8 @@ impl Default for Policy {
 pub(super) struct Zones<'a>(BTreeMap<(&'a str, &'a str), Members>);
 
 #[derive(Clone, Copy, Default)]
-struct Members {
-    instance: u32,
+pub(super) struct Members {
+    pub(super) instance: u32,
     project: u32,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Zones<'a> {
         Self(zones)
     }
 
-    fn around(&self, host: &HostView) -> Members {
+    pub(super) fn around(&self, host: &HostView) -> Members {
         if host.zone.is_empty() || self.0.is_empty() {
             return Members { instance: host.instance_members, project: host.project_members };
         }
