@@ -10,6 +10,8 @@ use windlass_core::{
 use windlass_logic::ha::{Barrier, Downstream, Enforced, Facts, Lineage, Upstream};
 use windlass_proto::agent::v1 as pb;
 
+use crate::routes::Follower;
+
 /// Longest text of an agent that is kept, in bytes.
 const LONGEST: usize = 4096;
 
@@ -39,6 +41,21 @@ pub(super) fn read(facts: pb::ReplicaFacts) -> Option<(InstanceId, MemberId, Fac
         progress_percent: u8::try_from(facts.progress_percent).ok(),
     };
     Some((instance, member, read))
+}
+
+/// Who follows the leaders of a report, for their routes.
+pub(super) fn followers(report: &pb::ReplicationReport) -> Vec<(InstanceId, Vec<Follower>)> {
+    let leads = |state| matches!(state, pb::ReplicaState::Gated | pb::ReplicaState::Open | pb::ReplicaState::Fenced);
+    let leaders = report.members.iter().filter(|facts| leads(facts.state()));
+    let of = |facts: &pb::ReplicaFacts| {
+        let seen = facts.downstream.iter().filter_map(downstream).map(|down| Follower {
+            member: down.member,
+            streaming: down.streaming && down.epoch == facts.role_epoch,
+            lag_bytes: facts.flushed_lsn.saturating_sub(down.replayed),
+        });
+        Some((facts.instance_id.parse().ok()?, seen.collect()))
+    };
+    leaders.filter_map(of).collect()
 }
 
 /// Facts without what changes with every commit: two that are equal so lead to the same decision while nothing is

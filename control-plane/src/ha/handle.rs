@@ -17,6 +17,7 @@ use windlass_proto::agent::v1 as pb;
 
 use super::{
     answer::{self, Known},
+    facts::followers,
     table::{Pace, Table},
 };
 use crate::{routes::Routes, sagas::Waker};
@@ -84,6 +85,7 @@ impl Ha {
         let now = self.now();
         let mut table = self.table();
         let session = report.session_id.clone();
+        let followers = followers(&report);
         let news = table.report(now, host, report);
         let Some(epoch) = table.term.as_ref().map(|term| term.guard.epoch) else {
             return Err(Error::unavailable("another node of the control plane decides; report to that one"));
@@ -91,6 +93,7 @@ impl Ha {
         let (answer, pace) = answer::answer(&table, host, epoch);
         table.host(host).told = Some((session, pace));
         drop(table);
+        followers.iter().for_each(|(instance, seen)| self.shared.routes.followers(*instance, seen));
         if news {
             self.shared.due.notify_one();
         }

@@ -3,7 +3,7 @@
 //! A cursor is `BOOK:VERSION`: of another book, or older than what is remembered of removals, everything is told.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use tokio::{
 use uuid::Uuid;
 use windlass_core::id::InstanceId;
 
-use super::{Reports, Route};
+use super::{Follower, Reports, Route, followers::Followers};
 
 /// Removals that are remembered.
 const REMOVALS: usize = 4096;
@@ -55,6 +55,7 @@ struct Shared {
     book: Mutex<Book>,
     version: watch::Sender<u64>,
     reports: Reports,
+    followers: Mutex<Followers>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +91,7 @@ impl Routes {
             book: Mutex::default(),
             version: watch::Sender::new(0),
             reports: Reports::default(),
+            followers: Mutex::default(),
         };
         (Self { shared: Arc::new(shared), hints }, Wakes(wakes))
     }
@@ -113,6 +115,17 @@ impl Routes {
     /// Which book it is, of all nodes and starts.
     pub(super) fn id(&self) -> Uuid {
         self.shared.id
+    }
+
+    /// A leader reported its followers.
+    pub fn followers(&self, instance: InstanceId, seen: &[Follower]) {
+        if self.behind().put(instance, seen) {
+            self.hint(Hint::Instance(instance, Origin::Here));
+        }
+    }
+
+    pub(super) fn behind(&self) -> MutexGuard<'_, Followers> {
+        self.shared.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What proxies report.
@@ -185,13 +198,14 @@ impl Routes {
         self.publish(&mut book, before);
     }
 
-    /// Takes a reading of everything: what is not in it is gone.
-    pub(super) fn replace(&self, routes: Vec<Route>) {
+    /// Takes a reading of everything: what is neither in it nor in `kept` is gone.
+    pub(super) fn replace(&self, routes: Vec<Route>, kept: &HashSet<InstanceId>) {
         let mut book = self.book();
         let before = book.version;
-        let there: std::collections::HashSet<_> = routes.iter().map(|route| route.instance).collect();
+        let there: HashSet<_> = routes.iter().map(|route| route.instance).chain(kept.iter().copied()).collect();
         let gone: Vec<_> = book.entries.keys().filter(|id| !there.contains(id)).copied().collect();
         gone.into_iter().for_each(|id| book.remove(id));
+        self.behind().retain(|id| there.contains(&id));
         routes.into_iter().for_each(|route| book.put(route));
         // An installation without instances has a book too.
         book.version = book.version.max(1);
@@ -268,7 +282,7 @@ mod tests {
         let (one, two) = (InstanceId::new(), InstanceId::new());
         let nothing = routes.watch("", Duration::ZERO).await;
         assert!(!nothing.full && nothing.cursor.is_empty(), "not read yet is not empty");
-        routes.replace(vec![route(one, 1)]);
+        routes.replace(vec![route(one, 1)], &HashSet::new());
         let all = routes.watch("", Duration::ZERO).await;
         assert!(all.full && ids(&all) == [one]);
         let none = routes.watch(&all.cursor, Duration::ZERO).await;
@@ -285,7 +299,7 @@ mod tests {
     async fn an_older_reading_and_another_books_cursor_do_no_harm() {
         let (routes, _wakes) = Routes::new();
         let id = InstanceId::new();
-        routes.replace(vec![route(id, 5)]);
+        routes.replace(vec![route(id, 5)], &HashSet::new());
         let cursor = routes.watch("", Duration::ZERO).await.cursor;
         routes.apply(vec![(id, Some(route(id, 4)))]);
         assert!(routes.watch(&cursor, Duration::ZERO).await.routes.is_empty());
@@ -298,7 +312,7 @@ mod tests {
     async fn forgotten_removals_make_the_answer_full() {
         let (routes, _wakes) = Routes::new();
         let first = InstanceId::new();
-        routes.replace(vec![route(first, 1)]);
+        routes.replace(vec![route(first, 1)], &HashSet::new());
         let cursor = routes.watch("", Duration::ZERO).await.cursor;
         for _ in 0..=REMOVALS {
             let id = InstanceId::new();

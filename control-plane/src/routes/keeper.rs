@@ -3,7 +3,7 @@
 //! Hints gather while a reading is under way, so a burst of changes costs few readings and a single one no waiting.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use windlass_core::{Error, id::InstanceId};
 use windlass_db::{
     Db, Tx,
+    ha::clusters_of_tx,
     instances::{InstanceFilter, InstanceRow, instances_by_ids_tx, instances_list_tx},
-    members::members_of_tx,
+    members::{MemberRow, members_of_tx},
 };
 
 use super::{
@@ -76,13 +77,13 @@ async fn keep(
     loop {
         let due = everything.is_none_or(|last| last.elapsed() >= SAFETY);
         let read = if due {
-            read_all(db).await.map(|read| {
-                routes.replace(read);
+            read_all(db, routes).await.map(|read| {
+                routes.replace(read.routes, &read.unreadable);
                 routes.reports().sweep();
                 everything = Some(Instant::now());
             })
         } else {
-            read_some(db, &pending).await.map(|read| routes.apply(read))
+            read_some(db, routes, &pending).await.map(|read| routes.apply(read))
         };
         match read {
             Ok(()) => {
@@ -124,37 +125,66 @@ async fn keep(
     }
 }
 
-async fn read_some(db: &Db, ids: &BTreeSet<InstanceId>) -> Result<Vec<(InstanceId, Option<Route>)>, Error> {
+async fn read_some(
+    db: &Db,
+    routes: &Routes,
+    ids: &BTreeSet<InstanceId>,
+) -> Result<Vec<(InstanceId, Option<Route>)>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<_> = ids.iter().copied().collect();
     let mut tx = db.begin().await?;
     let rows = instances_by_ids_tx(&mut tx, &ids).await?;
-    let mut found: std::collections::HashMap<_, _> =
-        derive(&mut tx, &rows).await?.into_iter().map(|route| (route.instance, route)).collect();
+    let mut read = Read::default();
+    derive(&mut tx, routes, &rows, &mut read).await?;
     tx.rollback().await?;
-    Ok(ids.into_iter().map(|id| (id, found.remove(&id))).collect())
+    let mut found: HashMap<_, _> = read.routes.into_iter().map(|route| (route.instance, route)).collect();
+    let readable = ids.into_iter().filter(|id| !read.unreadable.contains(id));
+    Ok(readable.map(|id| (id, found.remove(&id))).collect())
 }
 
-async fn read_all(db: &Db) -> Result<Vec<Route>, Error> {
-    let (mut all, mut after) = (Vec::new(), None);
+async fn read_all(db: &Db, routes: &Routes) -> Result<Read, Error> {
+    let (mut all, mut after) = (Read::default(), None);
     let mut tx = db.begin().await?;
     loop {
         let rows = instances_list_tx(&mut tx, &InstanceFilter::default(), after, PAGE).await?;
         let Some(last) = rows.last().map(|row| row.id) else { break };
-        all.extend(derive(&mut tx, &rows).await?);
+        derive(&mut tx, routes, &rows, &mut all).await?;
         after = Some(last);
     }
     tx.rollback().await?;
     Ok(all)
 }
 
-async fn derive(tx: &mut Tx, rows: &[InstanceRow]) -> Result<Vec<Route>, Error> {
+/// What was read of some instances.
+#[derive(Debug, Default)]
+struct Read {
+    routes: Vec<Route>,
+    /// What is stored of them makes no sense: their routes stay as they were.
+    unreadable: HashSet<InstanceId>,
+}
+
+async fn derive(tx: &mut Tx, routes: &Routes, rows: &[InstanceRow], read: &mut Read) -> Result<(), Error> {
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-    let members = members_of_tx(tx, &ids).await?;
-    let of = |id: InstanceId| members.iter().filter(|member| member.instance_id == id).cloned().collect::<Vec<_>>();
-    Ok(rows.iter().filter_map(|row| route(row, &of(row.id))).collect())
+    let mut members: HashMap<InstanceId, Vec<MemberRow>> = HashMap::new();
+    for member in members_of_tx(tx, &ids).await? {
+        members.entry(member.instance_id).or_default().push(member);
+    }
+    let clusters: HashMap<_, _> = clusters_of_tx(tx, &ids).await?.into_iter().map(|row| (row.instance, row)).collect();
+    for row in rows {
+        let members = members.get(&row.id).map(Vec::as_slice).unwrap_or_default();
+        let followers = |member| routes.behind().get(row.id, member);
+        match route(row, members, clusters.get(&row.id), followers) {
+            Ok(route) => read.routes.extend(route),
+            // One that cannot be read must not keep the others from their proxies.
+            Err(error) => {
+                tracing::error!(error = error.chain(), "the route of an instance stays as it was");
+                read.unreadable.insert(row.id);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Tells other nodes, many instances at once, outside every writing transaction.

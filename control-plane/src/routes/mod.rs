@@ -9,11 +9,13 @@
 
 mod book;
 mod derive;
+mod followers;
 mod keeper;
 mod reports;
 mod route;
 
 pub use book::{Answer, Routes, Wakes};
+pub use followers::Follower;
 pub use reports::{EvidenceSeen, PauseSeen, Reports};
 pub use route::{Backend, Route, State};
 
