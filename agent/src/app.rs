@@ -24,11 +24,12 @@ use windlass_proto::agent::v1 as pb;
 use crate::{
     commands::{Executor, Outbox},
     config::Config,
+    ha::Replication,
     host::facts::{self, LoadMeter},
     journal::{FileStorage, Journal},
     link::{
-        Enrolment, HostDescription, Link, LinkCertificates, LinkParts, LoadSource, NoReplication, Pace,
-        ReplicationLink, TlsDialer, TokenSource, host_identity, keep_connected,
+        Enrolment, HostDescription, Link, LinkCertificates, LinkParts, LoadSource, Pace, ReplicationLink, TlsDialer,
+        TokenSource, host_identity, keep_connected,
     },
     members::Members,
     peers::{self, Peers},
@@ -57,7 +58,8 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
     let outbox = Outbox::default();
     let executor = Executor::start(members.clone(), journal, outbox.clone(), failpoints.clone());
     let session_id = Uuid::now_v7().to_string();
-    let replication = ReplicationLink::new(session_id.clone(), Arc::new(NoReplication::default()));
+    let replicated = Replication::new(members.clone(), failpoints.clone())?;
+    let replication = ReplicationLink::new(session_id.clone(), replicated.clone());
     let peer_listener = peers::listen(config.peer_listen).await?;
     let link = Arc::new(Link::new(LinkParts {
         session_id,
@@ -82,6 +84,11 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
     let (supervised, token_of) = (members.clone(), shutdown.token().clone());
     shutdown.spawn("members", TaskKind::Vital, async move {
         supervised.run(token_of).await;
+        Ok(())
+    });
+    let token_of = shutdown.token().clone();
+    shutdown.spawn("replication", TaskKind::Vital, async move {
+        replicated.run(token_of).await;
         Ok(())
     });
     let (path, watched, on) = (config.state_dir.join("status.json"), link.status(), shutdown.clone());

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod engines;
+pub mod ha;
 pub mod host;
 pub mod journal;
 pub mod link;

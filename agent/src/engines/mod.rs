@@ -15,4 +15,4 @@ mod version;
 
 pub use driver::{Change, EngineDriver, Probe, Session};
 pub use registry::{Registry, registry};
-pub use server::{Installation, Network, OwnedFile, Rendered, Server, Site};
+pub use server::{Installation, Kinship, Network, OwnedFile, Rendered, Server, Site};

@@ -52,6 +52,16 @@ pub enum Network {
     },
 }
 
+/// Whether a server is one of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinship {
+    /// The only server of its instance.
+    Single,
+    /// One of an instance with replicas: what belongs to its role (`replication.conf`, who may enter) is written by
+    /// replication, and its server is started and stopped by it.
+    Replicated,
+}
+
 /// One server on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -61,6 +71,8 @@ pub struct Server {
     pub site: Site,
     /// Its network.
     pub network: Network,
+    /// Whether it is one of several.
+    pub kinship: Kinship,
     /// The agent's user and the database user.
     pub accounts: Accounts,
     /// Unique name on the host.
@@ -120,6 +132,7 @@ pub(crate) fn sample() -> Server {
             socket_dir: "/run/m".into(),
         },
         network: Network::Tcp { bind: "127.0.0.1".into(), port: 5432 },
+        kinship: Kinship::Single,
         accounts: Accounts { agent: account.clone(), database: account },
         unit: "windlass-sample".into(),
         title: "demo/sample".into(),

@@ -7,6 +7,7 @@
 use std::{ffi::OsString, fs::OpenOptions, path::Path, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::sync::CancellationToken;
 use windlass_core::{Error, ErrorKind, Reason};
 
@@ -15,6 +16,9 @@ use super::{
     files, proc,
     unit::{Process, UnitSpec},
 };
+
+/// More of a program's output is not kept, in bytes.
+const OUTPUT_MAX: usize = 16 << 20;
 
 /// How much of the machine a helper may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,17 +70,30 @@ impl Helper<'_> {
     /// # Errors
     /// `INTERNAL` if it cannot be started, `DEADLINE_EXCEEDED`, `OPERATION_CANCELLED`.
     pub async fn run(self, cancel: &CancellationToken) -> Result<Finished, Error> {
+        self.watched(cancel, |_| ()).await
+    }
+
+    /// As [`Helper::run`]; `hear` is given what the program writes on standard error as it comes.
+    ///
+    /// # Errors
+    /// As [`Helper::run`].
+    pub async fn watched(self, cancel: &CancellationToken, hear: impl FnMut(&str)) -> Result<Finished, Error> {
         let mut command = command(self.program, self.priority);
         command.args(&self.arguments).current_dir(self.directory).stdin(Stdio::null());
         clean_environment(&mut command);
         self.account.applied_to(&mut command);
         let mut command = tokio::process::Command::from(command);
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|error| files::failed("run", self.program, error))?;
+        let mut child = command.spawn().map_err(|error| files::failed("run", self.program, error))?;
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let name = self.program.display();
-        let output = tokio::select! {
-            output = child.wait_with_output() => output.map_err(|error| files::failed("run", self.program, error))?,
+        let (output, errors) = (child.stdout.take(), child.stderr.take());
+        let finish = async {
+            let (output, errors) = tokio::try_join!(collect(output, |_| ()), collect(errors, hear))?;
+            Ok::<_, std::io::Error>((child.wait().await?, output, errors))
+        };
+        let (status, output, errors) = tokio::select! {
+            finished = finish => finished.map_err(|error| files::failed("run", self.program, error))?,
             () = tokio::time::sleep(self.limit) => {
                 let message = format!("{name} did not end within {} s and was killed", self.limit.as_secs());
                 return Err(Error::new(ErrorKind::DeadlineExceeded, Reason::DeadlineExceeded, message));
@@ -84,11 +101,24 @@ impl Helper<'_> {
             () = cancel.cancelled() => return Err(cancelled()),
         };
         group.0 = None;
-        Ok(Finished {
-            success: output.status.success(),
-            output: String::from_utf8_lossy(&output.stdout).into_owned(),
-            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Ok(Finished { success: status.success(), output, errors })
+    }
+}
+
+/// Reads a stream to its end; of a long one its last part.
+async fn collect(stream: Option<impl AsyncRead + Unpin>, mut hear: impl FnMut(&str)) -> std::io::Result<String> {
+    let Some(mut stream) = stream else { return Ok(String::new()) };
+    let (mut kept, mut part) = (Vec::new(), vec![0; 8192]);
+    loop {
+        let read = stream.read(&mut part).await?;
+        if read == 0 {
+            return Ok(String::from_utf8_lossy(&kept).into_owned());
+        }
+        hear(&String::from_utf8_lossy(&part[..read]));
+        kept.extend_from_slice(&part[..read]);
+        if kept.len() > OUTPUT_MAX {
+            kept.drain(..kept.len() - OUTPUT_MAX / 2);
+        }
     }
 }
 

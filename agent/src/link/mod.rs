@@ -34,6 +34,7 @@ pub use enrol::{Enrolment, TokenSource};
 pub use hello::HostDescription;
 pub use identity::HostIdentity;
 pub use reconnect::{Pace, identity as host_identity, keep_connected};
+pub(crate) use replication::to_wire;
 pub use replication::{NoReplication, ReplicationLink, ReplicationTarget};
 pub use session::{Link, LinkParts, LoadSource};
 pub use status::LinkStatus;

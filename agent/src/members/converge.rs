@@ -16,7 +16,7 @@ use super::{
     slot::{Slot, Work},
 };
 use crate::{
-    engines::{EngineDriver, Server},
+    engines::{EngineDriver, Kinship, Server},
     host::{files, helper::cancelled},
 };
 
@@ -85,6 +85,7 @@ impl Members {
         if stored.phase == Phase::Applied && stored.goal == order {
             return Ok(());
         }
+        self.join_replication(&stored, goal, server)?;
         let rendered = driver.render(server, &goal.parameters)?;
         let main = rendered.files.first();
         let on_disk = main.map(|file| files::read_text(&file.path)).transpose()?.flatten();
@@ -117,7 +118,10 @@ impl Members {
             Source::Retained if !self.retained(goal).exists() => {
                 return invalid(format!("{} has no retained data on this host", goal.title));
             }
-            Source::Initialise | Source::Retained => {}
+            Source::Cloned if goal.kinship == Kinship::Single => {
+                return invalid(format!("{} is no replica: there is nobody to copy its data from", goal.title));
+            }
+            Source::Initialise | Source::Retained | Source::Cloned => {}
         }
         files::check_space(self.layout.state(), self.config.disk_floor_bytes)?;
         if goal.power == Power::On {
@@ -134,7 +138,10 @@ impl Members {
         let draft = self.layout.draft(goal.engine, goal.member);
         files::remove_tree(&draft)?;
         files::make_directory(&draft, 0o755)?;
-        let written = stored.write(&draft).and_then(|()| files::move_durably(&draft, &root));
+        let written = stored
+            .write(&draft)
+            .and_then(|()| self.found_replication(goal, &draft))
+            .and_then(|()| files::move_durably(&draft, &root));
         if let Err(error) = written {
             files::remove_tree(&draft)?;
             return Err(error);
@@ -163,12 +170,16 @@ impl Members {
         self.host.limit(&server.unit, goal.limits).await?;
         self.ensure_admin(work, goal).await?;
         let root = self.layout.member(goal.engine, goal.member);
-        self.finish(work, goal, &root)
+        self.finish(work, goal, &root)?;
+        slot.publish(Some(goal.clone()));
+        Ok(())
     }
 
     /// Sets the administrator's verifier, once in the life of a member.
     pub(super) async fn ensure_admin(&self, work: &mut Work, goal: &Goal) -> Result<(), Error> {
-        let wanted = goal.power == Power::On && work.stored.as_ref().is_some_and(|stored| !stored.admin_done);
+        // A replica has the administrator of its leader.
+        let own = goal.power == Power::On && goal.source != Source::Cloned;
+        let wanted = own && work.stored.as_ref().is_some_and(|stored| !stored.admin_done);
         if let Some(admin) = goal.admin.as_ref().filter(|_| wanted) {
             session_of(work)?.apply(admin).await?;
             self.failpoints.hit("members.after_admin").await?;
@@ -212,6 +223,8 @@ impl Members {
             Source::Retained if self.retained(goal).exists() => {
                 files::move_durably(&self.retained(goal), &server.site.data)
             }
+            Source::Cloned => Ok(()),
+            Source::Existing if goal.kinship == Kinship::Replicated => Ok(()),
             Source::Existing | Source::Retained => Err(Error::precondition(
                 Reason::DataDirectoryInvalid,
                 format!("the data directory {} is gone", server.site.data.display()),
@@ -256,6 +269,7 @@ impl Members {
         let former = Stored { phase: Phase::Applied, goal: previous, previous: None, replaces: None, ..stored };
         former.write(&self.layout.member(goal.engine, goal.member))?;
         work.stored = Some(former);
+        slot.publish(Some(goal.clone()));
         let settled = self.settle(slot, work, &goal, target, &CancellationToken::new()).await;
         self.observe(slot, work, &goal, target).await;
         settled.map(drop)

@@ -13,7 +13,7 @@ use windlass_proto::agent::v1 as pb;
 
 use super::{
     InstalledEngine, MemberCertificates, MembersConfig,
-    goal::{Goal, Stored},
+    goal::{Goal, Phase, Stored},
     installed::Installed,
     layout::{self, Layout},
     news::News,
@@ -176,7 +176,9 @@ impl Members {
             let Ok(goal) = Goal::parse(&stored.goal) else { continue };
             let (unit, generation) = (layout::unit(goal.engine, goal.member), stored.goal.generation);
             let restarts = stored.restarts_done;
+            let settled = matches!(stored.phase, Phase::Applied | Phase::Changing);
             let slot = Arc::new(Slot::new(goal.member, Some(stored)));
+            slot.publish(settled.then(|| goal.clone()));
             let status = self.host.status(&unit).await?;
             slot.update(|facts| {
                 facts.instance_id = goal.instance.to_string();
@@ -230,6 +232,7 @@ impl Members {
             ),
             network: Network::Tcp { bind: self.config.bind_address.clone(), port: goal.port },
             accounts: self.accounts.clone(),
+            kinship: goal.kinship,
             unit: layout::unit(goal.engine, goal.member),
             title: goal.title.clone(),
             limits: goal.limits,
@@ -266,7 +269,7 @@ impl Members {
         lock(&self.ended_reader).take()
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<MemberId, Arc<Slot>>> {
+    pub(super) fn slots(&self) -> MutexGuard<'_, BTreeMap<MemberId, Arc<Slot>>> {
         lock(&self.slots)
     }
 }

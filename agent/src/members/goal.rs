@@ -15,7 +15,7 @@ use windlass_core::{
 use windlass_proto::agent::v1::{self as pb, member_goal};
 
 use crate::{
-    engines::object::Object,
+    engines::{Kinship, object::Object},
     host::{Limits, files},
 };
 
@@ -37,6 +37,7 @@ pub(super) struct Goal {
     pub(super) power: Power,
     pub(super) restarts: u64,
     pub(super) source: Source,
+    pub(super) kinship: Kinship,
     pub(super) admin: Option<Object>,
 }
 
@@ -53,6 +54,8 @@ pub(super) enum Source {
     Existing,
     Initialise,
     Retained,
+    /// Copied by replication from the leader, once there is one to follow.
+    Cloned,
 }
 
 /// How far a member is on its way to the goal.
@@ -100,13 +103,13 @@ impl Goal {
         let source = match member_goal::DataSource::try_from(order.data) {
             Ok(member_goal::DataSource::Initialise) => Source::Initialise,
             Ok(member_goal::DataSource::Retained) => Source::Retained,
-            Ok(
-                member_goal::DataSource::Existing
-                | member_goal::DataSource::Cloned
-                | member_goal::DataSource::Unspecified,
-            )
-            | Err(_) => Source::Existing,
+            Ok(member_goal::DataSource::Cloned) => Source::Cloned,
+            Ok(member_goal::DataSource::Existing | member_goal::DataSource::Unspecified) | Err(_) => Source::Existing,
         };
+        if order.replicated && engine != Engine::Postgres {
+            let message = format!("{} cannot be replicated yet", engine.descriptor().title);
+            return Err(Error::invalid("goal.replicated", message));
+        }
         let port = u16::try_from(order.port).ok().filter(|port| *port > 0);
         let port = port.ok_or_else(|| Error::invalid("goal.port", format!("{} is not 1 to 65535", order.port)))?;
         Ok(Self {
@@ -122,6 +125,7 @@ impl Goal {
             power,
             restarts: order.restarts,
             source,
+            kinship: if order.replicated { Kinship::Replicated } else { Kinship::Single },
             admin: order.admin.as_ref().map(|admin| Object::parse(engine, admin)).transpose()?,
         })
     }

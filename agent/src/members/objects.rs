@@ -7,7 +7,7 @@ use super::{
     Members,
     goal::{Goal, Phase, Power},
 };
-use crate::engines::object::Object;
+use crate::engines::{Kinship, object::Object};
 
 impl Members {
     /// Applies the object by the agent's own connection; one that has gone stale is made anew once.
@@ -26,6 +26,12 @@ impl Members {
             return Err(Error::precondition(Reason::StateForbids, message));
         }
         let (driver, server) = self.server(&goal)?;
+        if goal.kinship == Kinship::Replicated {
+            // A commit may wait for followers as long as it likes; nobody else is to wait for it.
+            drop(work);
+            driver.connect(&server).await?.apply(&object).await?;
+            return Ok(slot.facts());
+        }
         for last in [false, true] {
             let session = match &mut work.session {
                 Some(session) => session,

@@ -16,7 +16,7 @@ use super::{
     slot::{Slot, Work},
 };
 use crate::{
-    engines::{Change, EngineDriver, Probe, Server},
+    engines::{Change, EngineDriver, Kinship, Probe, Server},
     host::{Process, files, proc},
 };
 
@@ -24,6 +24,9 @@ use crate::{
 const DISK_EVERY: Duration = Duration::from_secs(30);
 /// A pass over `/proc` serves all members for this long.
 const PROCESSES_EVERY: Duration = Duration::from_secs(5);
+
+/// A server that takes longer to say how it is does not answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Processes by working directory, as of a moment ago.
 #[derive(Default)]
@@ -76,6 +79,7 @@ impl Members {
             ..pb::MemberFacts::default()
         };
         let state = match (process, goal.power) {
+            (None, _) if goal.kinship == Kinship::Replicated => member_facts::Process::Stopped,
             (None, Power::Off) => member_facts::Process::Stopped,
             (None, Power::On) => member_facts::Process::Failed,
             (Some(_), _) => match self.ask(work, goal, driver, server).await {
@@ -115,7 +119,8 @@ impl Members {
             Some(session) => session,
             None => work.session.insert(driver.connect(server).await?),
         };
-        let probe = session.probe().await?;
+        let probe = tokio::time::timeout(ANSWER, session.probe()).await;
+        let probe = probe.map_err(|_| Error::unavailable("the server does not answer"))??;
         let rendered = driver.render(server, &goal.parameters)?;
         let running = Running::read(&server.site.conf)?;
         let pending = session.pending_restart(&Change { before: &running.started, after: &rendered.settings }).await?;

@@ -130,7 +130,7 @@ fn explain(title: &str, how: &str, log: &str) -> Error {
 }
 
 /// Binds the port for a moment: the error of a server that cannot is less clear, and comes later.
-pub(super) fn check_port(network: &Network) -> Result<(), Error> {
+pub(crate) fn check_port(network: &Network) -> Result<(), Error> {
     let Network::Tcp { bind, port } = network else { return Ok(()) };
     let addresses: Vec<IpAddr> = match bind.parse::<IpAddr>() {
         Ok(address) => vec![address],

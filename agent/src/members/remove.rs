@@ -20,7 +20,7 @@ use crate::host::{files, proc, proc::Which};
 impl Members {
     /// Stops the member, disposes of its data and removes everything else of it.
     pub(super) async fn retire(&self, member: MemberId, disposal: Disposal) -> Result<pb::MemberFacts, Error> {
-        let (_slot, mut work) = self.hold(member).await;
+        let (slot, mut work) = self.hold(member).await;
         if let Some(stored) = work.stored.clone() {
             let phase = match disposal {
                 Disposal::Retain => Phase::Retiring,
@@ -30,6 +30,8 @@ impl Members {
             let stored = Stored { phase, ..stored };
             stored.write(&self.layout.member(goal.engine, member))?;
             work.stored = Some(stored);
+            slot.publish(None);
+            slot.release().await;
             self.failpoints.hit("members.after_retire").await?;
         }
         let done = self.finish_retiring(&mut work, member, disposal).await;

@@ -15,7 +15,7 @@ use super::{
     slot::{Slot, Work},
 };
 use crate::{
-    engines::{Change, EngineDriver, Rendered, Server, Session},
+    engines::{Change, EngineDriver, Kinship, Rendered, Server, Session},
     host::{
         Process,
         files::{self, Owner},
@@ -59,7 +59,9 @@ impl Members {
         cancel: &CancellationToken,
     ) -> Result<Settled, Error> {
         layout::make_site(&server.site, &self.accounts)?;
-        driver.check_data(server)?;
+        if server.site.data.exists() || goal.kinship == Kinship::Single {
+            driver.check_data(server)?;
+        }
         files::cap_log(&server.site.log, LOG_MAX)?;
         let fresh = certificate::ensure(&*self.certificates, goal.member, server).await?;
         self.failpoints.hit("members.after_certificate").await?;
@@ -67,6 +69,12 @@ impl Members {
         let files = self.write_owned(server, &rendered)?;
         self.failpoints.hit("members.after_config").await?;
         let process = self.process(server).await?;
+        if goal.kinship == Kinship::Replicated {
+            let fresh = if files.is_empty() { fresh } else { Fresh::Yes };
+            let target = (driver, server);
+            let start = self.settle_replicated(slot, work, goal, target, &rendered, fresh, cancel).await?;
+            return Ok(Settled { files, start });
+        }
         let start = match (goal.power, process) {
             (Power::Off, None) => Start::NotNeeded,
             (Power::Off, Some(_)) => {
@@ -99,7 +107,7 @@ impl Members {
 
     /// Whether a restart was asked for that is not done. Which process it replaces is on disk before it is stopped, so
     /// that a repeat after a crash does not restart twice.
-    fn shall_restart(&self, work: &mut Work, goal: &Goal, process: Process) -> Result<bool, Error> {
+    pub(super) fn shall_restart(&self, work: &mut Work, goal: &Goal, process: Process) -> Result<bool, Error> {
         let Some(stored) = work.stored.as_mut().filter(|stored| goal.restarts > stored.restarts_done) else {
             return Ok(false);
         };
@@ -112,7 +120,7 @@ impl Members {
     }
 
     /// A connection to a server that runs, or comes up.
-    async fn await_session(
+    pub(super) async fn await_session(
         &self,
         work: &mut Work,
         driver: &dyn EngineDriver,
@@ -137,7 +145,7 @@ impl Members {
         Ok(())
     }
 
-    async fn reload(&self, work: &mut Work, server: &Server, rendered: &Rendered) -> Result<(), Error> {
+    pub(super) async fn reload(&self, work: &mut Work, server: &Server, rendered: &Rendered) -> Result<(), Error> {
         let running = Running::read(&server.site.conf)?;
         let before = running.before();
         let attempting = running.attempting(&rendered.settings);
@@ -156,6 +164,9 @@ impl Members {
                 continue;
             }
             let in_data = file.path.starts_with(&server.site.data);
+            if in_data && !server.site.data.exists() {
+                continue;
+            }
             let (mode, owner) = if in_data { (0o600, Owner::Database(&self.accounts)) } else { (0o644, Owner::Agent) };
             files::write_derived(&file.path, file.text.as_bytes(), mode, owner)?;
             written.push(file.path.file_name().unwrap_or_default().to_string_lossy().into_owned());
@@ -170,6 +181,6 @@ pub(super) fn session_of(work: &mut Work) -> Result<&mut Box<dyn Session>, Error
 }
 
 /// What names a process for good. Whole seconds: the wall clock's begin of the machine may shift a little.
-fn identity(process: Process) -> (i32, Timestamp) {
+pub(super) fn identity(process: Process) -> (i32, Timestamp) {
     (process.pid, Timestamp::from_second(process.started.as_second()).unwrap_or(Timestamp::UNIX_EPOCH))
 }

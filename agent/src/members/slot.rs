@@ -5,10 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use windlass_core::id::MemberId;
 use windlass_proto::agent::v1::{self as pb, member_facts};
 
-use super::goal::Stored;
+use super::goal::{Goal, Stored};
 use crate::engines::Session;
 
 /// A process that lived this long did not crash because of its start.
@@ -22,6 +24,21 @@ pub(super) struct Slot {
     /// One change at a time.
     pub(super) work: Arc<tokio::sync::Mutex<Work>>,
     facts: Mutex<pb::MemberFacts>,
+    /// The goal as others may see it without the lock; None while the member is being made or removed.
+    published: Mutex<Option<Arc<Goal>>>,
+    /// Of a replicated member: who runs its server.
+    keeper: Mutex<Option<Keeper>>,
+    /// A process that is to be replaced by another, for who runs the server.
+    pub(super) restart: watch::Sender<Option<(i32, i64)>>,
+}
+
+/// A hold on who runs the server of a replicated member.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Keeper {
+    /// Asks it to let go.
+    pub(crate) leave: CancellationToken,
+    /// It did.
+    pub(crate) left: CancellationToken,
 }
 
 /// What a change of a member needs.
@@ -61,7 +78,42 @@ impl Slot {
             ..pb::MemberFacts::default()
         };
         let work = Arc::new(tokio::sync::Mutex::new(Work { stored, ..Work::default() }));
-        Self { id, work, facts: Mutex::new(facts) }
+        Self {
+            id,
+            work,
+            facts: Mutex::new(facts),
+            published: Mutex::default(),
+            keeper: Mutex::default(),
+            restart: watch::Sender::new(None),
+        }
+    }
+
+    /// Shows the goal to others, or that there is none to act on.
+    pub(super) fn publish(&self, goal: Option<Goal>) {
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = goal.map(Arc::new);
+    }
+
+    /// The goal that others may act on.
+    pub(super) fn published(&self) -> Option<Arc<Goal>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on somebody else starts and stops the server; None if somebody does already.
+    pub(super) fn take_over(&self) -> Option<Keeper> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.as_ref().is_some_and(|keeper| !keeper.left.is_cancelled()) {
+            return None;
+        }
+        Some(keeper.insert(Keeper::default()).clone())
+    }
+
+    /// Makes whoever starts and stops the server let go of it, and waits for that.
+    pub(super) async fn release(&self) {
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(keeper) = keeper {
+            keeper.leave.cancel();
+            keeper.left.cancelled().await;
+        }
     }
 
     /// What is known of it.

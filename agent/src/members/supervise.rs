@@ -21,7 +21,10 @@ use super::{
     settle::{Settled, Start},
     slot::{Slot, Told, Work},
 };
-use crate::{engines::Server, host::UnitStatus};
+use crate::{
+    engines::{Kinship, Server},
+    host::UnitStatus,
+};
 
 /// What a look at a member leads to.
 enum Next {
@@ -102,6 +105,15 @@ impl Members {
         let goal = Goal::parse(&stored.goal)?;
         let (driver, server) = self.server(&goal)?;
         let target = (&*driver, &server);
+        if goal.kinship == Kinship::Replicated {
+            let settled = self.settle(slot, work, &goal, target, &CancellationToken::new()).await;
+            let result = match settled {
+                Ok(settled) => self.settled(work, &goal, &stored, &settled).await.map(|()| Next::Rest),
+                Err(error) => Err(error),
+            };
+            self.observe(slot, work, &goal, target).await;
+            return result;
+        }
         let supervised = match (goal.power, self.host.status(&server.unit).await?) {
             (Power::On, UnitStatus::Absent) => Some("it did not run".to_owned()),
             (Power::On, UnitStatus::Ended(how)) => Some(how),

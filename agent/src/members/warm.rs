@@ -16,7 +16,7 @@ use windlass_core::{Error, ErrorKind, Reason};
 
 use super::{Members, WarmPool, layout};
 use crate::{
-    engines::{EngineDriver, Installation, Network, Server, object::Object},
+    engines::{EngineDriver, Installation, Kinship, Network, Server, object::Object},
     host::{
         Limits, files,
         helper::{Background, Priority, cancelled},
@@ -146,6 +146,7 @@ impl Members {
             installation: installation.clone(),
             site: layout::site(&root, self.layout.warm_sockets(&id)),
             network: Network::SocketOnly,
+            kinship: Kinship::Single,
             accounts: self.accounts.clone(),
             unit: format!("windlass-warm-{id}"),
             title: format!("a new {} {}", installation.engine.descriptor().title, installation.version),

@@ -9,16 +9,17 @@ use std::{collections::BTreeMap, ffi::OsString, fmt::Write as _, path::Path, tim
 use tokio_util::sync::CancellationToken;
 use windlass_core::{Error, ErrorKind, Reason};
 
-use super::SUPERUSER;
+use super::access::{Followers, Gate, client_authentication, identities};
 use crate::{
-    engines::{Network, OwnedFile, Rendered, Server},
+    engines::{Kinship, Network, OwnedFile, Rendered, Server},
     host::{
         files,
         helper::{Helper, Priority},
     },
 };
 
-const HEADER: &str = "# Written by the Windlass agent. Changes by hand are put back; use `windlass param`.\n";
+pub(super) const HEADER: &str =
+    "# Written by the Windlass agent. Changes by hand are put back; use `windlass param`.\n";
 const LIMIT: Duration = Duration::from_secs(30);
 /// Loaded into every server that has it, so that statistics are there when they are needed.
 const STATISTICS: &str = "pg_stat_statements";
@@ -80,11 +81,14 @@ pub(super) fn render(server: &Server, parameters: &BTreeMap<String, String>) -> 
         ("cluster_name", title),
         ("ssl_cert_file", path(&site.tls.join("server.crt"))),
         ("ssl_key_file", path(&site.tls.join("server.key"))),
+        // Members and proxies prove themselves with certificates of this CA.
+        ("ssl_ca_file", path(&site.tls.join("ca.crt"))),
     ];
     settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
     if server.network == Network::SocketOnly {
         // A directory that is being prepared has no certificate and no clients.
         settings.insert("ssl".to_owned(), "off".to_owned());
+        settings.remove("ssl_ca_file");
     }
     let mut text = HEADER.to_owned();
     for (name, value) in &settings {
@@ -93,17 +97,31 @@ pub(super) fn render(server: &Server, parameters: &BTreeMap<String, String>) -> 
         let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
     }
     let file = |directory: &Path, name: &str, text: String| OwnedFile { path: directory.join(name), text };
-    let include = format!("{HEADER}include '{}'\n", path(&site.conf.join("windlass.conf")).replace('\'', "''"));
-    Ok(Rendered {
-        files: vec![
-            file(&site.conf, "windlass.conf", text),
-            file(&site.conf, "pg_hba.conf", client_authentication()),
-            file(&site.conf, "pg_ident.conf", identities(server)),
-            file(&site.data, "postgresql.conf", include),
-            file(&site.data, "postgresql.auto.conf", HEADER.to_owned()),
-        ],
-        settings,
-    })
+    let mut files = Vec::new();
+    match server.kinship {
+        Kinship::Single => {
+            files.push(file(&site.conf, "windlass.conf", text));
+            let entry = client_authentication(server, Gate::Open, Followers::None);
+            files.push(file(&site.conf, "pg_hba.conf", entry));
+            files.push(file(&site.conf, "pg_ident.conf", identities(server, &[])));
+        }
+        Kinship::Replicated => {
+            // A missing file must be an error: without it the server would wait for nobody.
+            text.push_str("include 'replication.conf'\n");
+            files.push(file(&site.conf, "windlass.conf", text));
+        }
+    }
+    files.extend(in_data(server));
+    Ok(Rendered { files, settings })
+}
+
+/// The files in the data directory: nothing is in them. A copy of another server's directory has that one's.
+pub(super) fn in_data(server: &Server) -> [OwnedFile; 2] {
+    let site = &server.site;
+    let main = site.conf.join("windlass.conf").to_string_lossy().replace('\'', "''");
+    let include = format!("{HEADER}include '{main}'\n");
+    [("postgresql.conf", include), ("postgresql.auto.conf", HEADER.to_owned())]
+        .map(|(name, text)| OwnedFile { path: site.data.join(name), text })
 }
 
 /// `postgres -C` reads the whole file and exits; it needs no lock on the data directory.
@@ -142,26 +160,6 @@ pub(super) async fn check(server: &Server, rendered: &Rendered, cancel: &Cancell
         Reason::ParameterInvalid,
         format!("PostgreSQL refuses the parameters: {}", files::last_lines(&said.join("\n"), 4)),
     ))
-}
-
-/// Peer for the superuser on the socket; everybody else by TCP, with TLS and SCRAM only. The explicit refusals make
-/// PostgreSQL say "no encryption" instead of "no entry".
-fn client_authentication() -> String {
-    format!(
-        "{HEADER}\
-         local     all  {SUPERUSER}       peer map={SUPERUSER}\n\
-         local     all  all            reject\n\
-         hostssl   all  {SUPERUSER}  all  reject\n\
-         hostssl   all  all       all  scram-sha-256\n\
-         hostnossl all  all       all  reject\n"
-    )
-}
-
-/// The agent, and the database user, so that a person on the host can use `psql` in an emergency.
-fn identities(server: &Server) -> String {
-    let mut names = vec![&server.accounts.agent.name, &server.accounts.database.name];
-    names.dedup();
-    names.iter().fold(HEADER.to_owned(), |text, name| format!("{text}{SUPERUSER} \"{name}\" {SUPERUSER}\n"))
 }
 
 /// The user's libraries behind ours.
@@ -220,24 +218,6 @@ mod tests {
         for (name, value) in [("work_mem", "1\nfsync=off"), ("a = 'b'\nfsync", "x"), ("", "x")] {
             let error = render(&sample(), &pairs(&[(name, value)])).expect_err(name);
             assert_eq!(error.reason, Reason::ParameterInvalid);
-        }
-    }
-
-    #[test]
-    fn only_tls_with_scram_is_let_in_by_tcp() {
-        let rendered = render(&sample(), &BTreeMap::new()).expect("render");
-        let hba = &rendered.files[1].text;
-        let rules: Vec<Vec<&str>> =
-            hba.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_whitespace().collect()).collect();
-        for rule in &rules {
-            let method = rule[if rule[0] == "local" { 3 } else { 4 }];
-            assert!(
-                matches!(
-                    (rule[0], method),
-                    ("local", "peer" | "reject") | ("hostssl", "scram-sha-256" | "reject") | ("hostnossl", "reject")
-                ),
-                "{rule:?}"
-            );
         }
     }
 }

@@ -4,6 +4,7 @@
 //! of it is in the data. The superuser `windlass` exists on the unix socket only, by peer authentication; clients come
 //! by TCP with TLS and SCRAM.
 
+pub mod access;
 mod catalogue;
 mod conf;
 mod discover;
@@ -11,6 +12,7 @@ mod driver;
 mod init;
 mod objects;
 mod probe;
+pub mod replication;
 mod run;
 
 pub use driver::Postgres;

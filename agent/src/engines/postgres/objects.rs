@@ -101,6 +101,7 @@ async fn administrator(connection: &Connection, name: &str) -> Result<(), Error>
     if exists(client, "pg_database", "datname", home).await? {
         return Ok(());
     }
+    super::replication::ensure_schema(client).await?;
     all_databases_role(client).await?;
     let grant = format!("grant pg_monitor, pg_signal_backend to {}", quote(name));
     client.batch_execute(&grant).await.map_err(refused)?;

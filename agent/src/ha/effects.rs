@@ -1,0 +1,549 @@
+//! Does what was decided. Thin: each step is one thing, repeatable, and bounded in time or cut short by a newer order.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use windlass_core::{Error, Reason};
+
+use super::{
+    decide::Step,
+    machine::{Comparison, Machine},
+    order::{Goal, Order},
+    rejoin::{Own, rejoin},
+    seat::Seat,
+    sight::{Busy, Sight},
+    state::{Promoting, Record, Role},
+};
+use crate::{
+    engines::{
+        EngineDriver as _, Server,
+        postgres::{
+            Postgres,
+            replication::{
+                ClusterState, Configuration, Divergence, Gate, Live, Lsn, Position, Reader, Recovering, Upstream,
+                clone, end_of_wal, files as role_files, files_in_data, look_at_leader, mark, read_control,
+                read_history, rewind,
+            },
+        },
+    },
+    host::{
+        files::{self, Owner},
+        proc::{self, Which},
+    },
+    members::check_port,
+};
+
+/// How often the end of something short is looked for.
+const POLL: Duration = Duration::from_millis(2);
+/// A server reads its files within milliseconds.
+const RELOAD: Duration = Duration::from_secs(3);
+/// What a standby has not replayed yet is replayed before it is a primary.
+const PROMOTION: Duration = Duration::from_secs(120);
+/// How long a server that is killed may take to clean up before it is killed for good.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+/// After SIGKILL only the kernel can delay the end.
+const KILL_LIMIT: Duration = Duration::from_secs(20);
+/// A checkpoint before a stop, so that the stop is short.
+const CHECKPOINT: Duration = Duration::from_secs(30);
+
+impl Machine {
+    /// Does one step.
+    ///
+    /// # Errors
+    /// As the step says; it is decided anew afterwards.
+    pub(super) async fn perform(
+        &mut self,
+        server: &Server,
+        record: &Record,
+        order: Option<&Order>,
+        step: Step,
+    ) -> Result<(), Error> {
+        match step {
+            Step::Wait { .. } => Ok(()),
+            Step::Become(role) => self.become_(role).await,
+            Step::Configure { configuration, gate } => self.configure(server, configuration, gate, order).await,
+            Step::Launch(recovering, configuration) => self.launch(server, recovering, configuration).await,
+            Step::Kill => self.kill(server).await,
+            Step::Stop => self.stop_in_order(server).await,
+            Step::Halt => {
+                self.busy = Some(Busy::Rewinding);
+                self.tell();
+                let done = self.stop(server, Signal::INT).await;
+                self.busy = None;
+                done
+            }
+            Step::Promote(promoting, configuration) => self.promote(server, promoting, configuration, order).await,
+            Step::Prepare => self.prepare(server).await,
+            Step::Slots(slots) => {
+                self.chores_at = Some(Instant::now());
+                slots.settle(self.reader()?.client()).await
+            }
+            Step::Barrier(row) => {
+                self.failpoints.hit("ha.before_barrier").await?;
+                self.barrier.start(server, row, &self.seat);
+                Ok(())
+            }
+            Step::Admit(opened) => {
+                self.failpoints.hit("ha.after_barrier").await?;
+                let boot = self.boot.to_string();
+                self.seat
+                    .update(|record| {
+                        (record.opened, record.opened_in, record.promoting) = (Some(opened), boot, None);
+                    })
+                    .await?;
+                self.fenced = false;
+                Ok(())
+            }
+            Step::Fence => {
+                self.fenced = true;
+                self.barrier.forget();
+                self.members.replica_happened(
+                    "member.fenced",
+                    record.member,
+                    format!(
+                        "{} shut itself: it is cut off from the control plane and from its followers",
+                        server.title
+                    ),
+                );
+                self.seat.update(|record| record.opened = None).await?;
+                let applied = self.applied.clone().unwrap_or_default();
+                self.configure(server, applied, Gate::Shut, order).await
+            }
+            Step::Compare => self.compare(server, record, order).await,
+            Step::Copy(upstream) => self.copy(server, &upstream, order).await,
+            Step::Rewind { upstream, fork } => self.rewind(server, record, &upstream, fork, order).await,
+            Step::SetAside { why, ordered } => self.set_aside(server, &why, ordered).await,
+            Step::Distrust(why) => {
+                tracing::error!(member = %record.member, why, "the member's data is not trusted any more");
+                self.members.replica_happened("member.quarantined", record.member, format!("{}: {why}", server.title));
+                self.kill(server).await?;
+                self.seat.update(|record| record.distrust = why.clone()).await
+            }
+        }
+    }
+
+    async fn become_(&mut self, role: Role) -> Result<(), Error> {
+        self.comparison = None;
+        self.seat
+            .update(|record| {
+                record.role = role;
+                match role {
+                    // Its own history is the leader's from now on.
+                    Role::Follower(_) | Role::Proven(_) => record.promoting = None,
+                    Role::Demoted(_) => record.opened = None,
+                    Role::Unborn | Role::Leader(_) | Role::Sealed(_) => {}
+                }
+            })
+            .await?;
+        self.failpoints.hit("ha.after_role").await
+    }
+
+    pub(super) fn reader(&self) -> Result<&Reader, Error> {
+        self.reader.as_ref().ok_or_else(|| Error::unavailable("the server does not accept connections now"))
+    }
+
+    /// Writes the files of the role, and waits until the server has read them.
+    async fn configure(
+        &mut self,
+        server: &Server,
+        configuration: Configuration,
+        gate: Gate,
+        order: Option<&Order>,
+    ) -> Result<(), Error> {
+        let settings_differ = self.applied.as_ref() != Some(&configuration);
+        write_role(server, &configuration, gate)?;
+        self.failpoints.hit("ha.after_files").await?;
+        self.reader()?.reload().await?;
+        if settings_differ {
+            self.applied = None;
+            self.await_settings(server, &configuration).await?;
+        }
+        if gate == Gate::Shut {
+            self.reader()?.end_sessions().await?;
+        }
+        self.gate = gate;
+        self.enforced_rev = match order.map(|order| (&order.goal, order.rev)) {
+            Some((Goal::Lead(_), rev)) if configuration.epoch.is_some() => rev,
+            Some(_) | None => self.enforced_rev,
+        };
+        self.applied = Some(configuration);
+        Ok(())
+    }
+
+    async fn await_settings(&mut self, server: &Server, configuration: &Configuration) -> Result<(), Error> {
+        let (names, epoch, conninfo) =
+            (configuration.standby_names(), configuration.epoch_text(), configuration.conninfo(server));
+        let Some(reader) = &mut self.reader else { return Err(Error::unavailable("the server just ended")) };
+        let wait = async {
+            loop {
+                let live = reader.read().await?;
+                if live.names == names && live.epoch.as_deref() == Some(epoch.as_str()) && live.conninfo == conninfo {
+                    return Ok::<_, Error>(());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let waited = tokio::time::timeout(RELOAD, wait).await;
+        waited.map_err(|_| Error::unavailable("PostgreSQL did not take its settings in time"))?
+    }
+
+    /// Starts the server with its gate shut. Does not wait for it.
+    async fn launch(
+        &mut self,
+        server: &Server,
+        recovering: Recovering,
+        configuration: Configuration,
+    ) -> Result<(), Error> {
+        proc::kill_under(&server.site.data, Which::Running(&server.installation.server)).await;
+        check_port(&server.network)?;
+        if recovering == Recovering::Yes
+            && let Err(error) = read_control(server).await
+        {
+            if error.reason == Reason::DataDirectoryInvalid {
+                let why = error.message.clone();
+                self.seat.update(|record| record.distrust = why).await?;
+            }
+            return Err(error);
+        }
+        files::cap_log(&server.site.log, 32 << 20)?;
+        for file in files_in_data(server) {
+            files::write_derived(&file.path, file.text.as_bytes(), 0o600, Owner::Database(&server.accounts))?;
+        }
+        write_role(server, &configuration, Gate::Shut)?;
+        mark(server, recovering)?;
+        self.seat
+            .update(|record| {
+                record.starts += 1;
+                record.stopped_at = None;
+            })
+            .await?;
+        self.failpoints.hit("ha.before_start").await?;
+        self.gate = Gate::Shut;
+        self.fenced = false;
+        self.host.start(&Postgres.unit(server)).await?;
+        self.failpoints.hit("ha.after_start").await?;
+        Ok(())
+    }
+
+    /// Ends the server without waiting for anybody, and makes sure that it can only come back as a standby.
+    async fn kill(&mut self, server: &Server) -> Result<(), Error> {
+        self.expected_end = true;
+        self.host.signal(&server.unit, Signal::QUIT).await?;
+        if tokio::time::timeout(LAST_BREATH, self.host.ended(&server.unit)).await.is_err() {
+            self.host.signal(&server.unit, Signal::KILL).await?;
+            let killed = tokio::time::timeout(KILL_LIMIT, self.host.ended(&server.unit)).await;
+            killed.map_err(|_| Error::unavailable("the server does not end even when killed; its disk may hang"))??;
+        }
+        proc::kill_under(&server.site.data, Which::Running(&server.installation.server)).await;
+        self.host.forget(&server.unit).await?;
+        if server.site.data.exists() {
+            mark(server, Recovering::Yes)?;
+        }
+        Ok(())
+    }
+
+    /// Stops the server by the signal, after the grace by SIGKILL.
+    async fn stop(&mut self, server: &Server, signal: Signal) -> Result<(), Error> {
+        self.expected_end = true;
+        self.host.signal(&server.unit, signal).await?;
+        if tokio::time::timeout(self.members.stop_grace(), self.host.ended(&server.unit)).await.is_err() {
+            tracing::warn!(unit = server.unit, "it did not stop within the grace and is killed");
+            self.host.signal(&server.unit, Signal::KILL).await?;
+            let killed = tokio::time::timeout(KILL_LIMIT, self.host.ended(&server.unit)).await;
+            killed.map_err(|_| Error::unavailable("the server does not end even when killed; its disk may hang"))??;
+        }
+        proc::kill_under(&server.site.data, Which::Running(&server.installation.server)).await;
+        self.host.forget(&server.unit).await
+    }
+
+    /// Shuts the gate, writes everything out, stops, and keeps where the log ends.
+    async fn stop_in_order(&mut self, server: &Server) -> Result<(), Error> {
+        self.busy = Some(Busy::Draining);
+        self.tell();
+        let stopped = self.drain(server).await;
+        self.busy = None;
+        let end = stopped?;
+        self.failpoints.hit("ha.after_stop").await?;
+        self.seat.update(|record| record.stopped_at = end).await
+    }
+
+    async fn drain(&mut self, server: &Server) -> Result<Option<Lsn>, Error> {
+        let live = match &self.sight {
+            Sight::Live(live) => Some(live.clone()),
+            Sight::NoData | Sight::Down(_) | Sight::Starting | Sight::Silent(_) => None,
+        };
+        if let (Some(live), Some(reader)) = (&live, &self.reader)
+            && !live.recovering
+        {
+            write_entry(server, Gate::Shut)?;
+            reader.reload().await?;
+            reader.end_sessions().await?;
+            self.gate = Gate::Shut;
+            // One that does not get done in time makes the stop longer, not wrong.
+            let _ = tokio::time::timeout(CHECKPOINT, reader.checkpoint()).await;
+            reader.end_sessions().await?;
+        }
+        self.stop(server, Signal::INT).await?;
+        let control = read_control(server).await?;
+        Ok(match control.state {
+            ClusterState::ShutDown => Some(end_of_wal(server, control.timeline, control.checkpoint).await?),
+            ClusterState::ShutDownInRecovery => Some(live.map_or(control.redo, |live| live.end())),
+            ClusterState::InUse => None,
+        })
+    }
+
+    /// Names first, then the promotion: the first commit of the new leader waits for the new epoch's receipts.
+    async fn promote(
+        &mut self,
+        server: &Server,
+        promoting: Promoting,
+        configuration: Configuration,
+        order: Option<&Order>,
+    ) -> Result<(), Error> {
+        self.seat.update(|record| record.promoting = Some(promoting)).await?;
+        self.failpoints.hit("ha.after_persist").await?;
+        self.configure(server, configuration, Gate::Shut, order).await?;
+        self.failpoints.hit("ha.before_promote").await?;
+        self.reader()?.promote().await?;
+        let Some(reader) = &mut self.reader else { return Err(Error::unavailable("the server just ended")) };
+        let promoted = async {
+            while reader.read().await?.recovering {
+                tokio::time::sleep(POLL).await;
+            }
+            Ok::<_, Error>(())
+        };
+        let promoted = tokio::time::timeout(PROMOTION, promoted).await;
+        promoted.map_err(|_| Error::unavailable("the server was not promoted in time"))??;
+        self.failpoints.hit("ha.after_promote").await
+    }
+
+    /// What the database needs, and a checkpoint beside everything else: a rewind believes the control file.
+    async fn prepare(&mut self, server: &Server) -> Result<(), Error> {
+        self.reader()?.ensure_schema().await?;
+        self.prepared = self.process;
+        let server = server.clone();
+        tokio::spawn(async move {
+            let written = async { Reader::connect(&server).await?.checkpoint().await }.await;
+            if let Err(error) = written {
+                tracing::warn!(unit = server.unit, error = error.chain(), "no checkpoint was written");
+            }
+        });
+        Ok(())
+    }
+
+    async fn compare(&mut self, server: &Server, record: &Record, order: Option<&Order>) -> Result<(), Error> {
+        let Some((order, follow)) = order.and_then(|order| match &order.goal {
+            Goal::Follow(follow) => Some((order, follow)),
+            Goal::Lead(_) | Goal::Seal | Goal::Drain | Goal::Rest => None,
+        }) else {
+            return Ok(());
+        };
+        let Sight::Live(live) = self.sight.clone() else { return Ok(()) };
+        let own = Own {
+            position: position(server, record, &live)?,
+            barrier: live.barrier,
+            promoting: record.promoting,
+            rewound: record.rewound_for == order.epoch,
+        };
+        let from = Some((own.position.timeline, own.position.end));
+        let leader = look_at_leader(server, &follow.leader, live.barrier, from).await?;
+        let outcome = rejoin(order.epoch, follow, &own, &leader);
+        tracing::debug!(member = %record.member, ?own, ?leader, ?outcome, "compared with the leader");
+        self.comparison = Some(Comparison { rev: order.rev, at: Instant::now(), outcome });
+        Ok(())
+    }
+
+    async fn copy(&mut self, server: &Server, upstream: &Upstream, order: Option<&Order>) -> Result<(), Error> {
+        let Some((order, leader)) = order.and_then(|order| match &order.goal {
+            Goal::Follow(follow) => Some((order, &follow.leader)),
+            Goal::Lead(_) | Goal::Seal | Goal::Drain | Goal::Rest => None,
+        }) else {
+            return Ok(());
+        };
+        self.busy = Some(Busy::Copying);
+        self.tell();
+        let seen = look_at_leader(server, leader, None, None).await?;
+        if seen.recovering || seen.epoch != Some(order.epoch) {
+            self.busy = None;
+            return Err(Error::unavailable(format!(
+                "{}:{} does not lead epoch {} yet",
+                leader.address, leader.port, order.epoch
+            )));
+        }
+        let scratch = self.seat.replica.root.join("data.new");
+        let (cancel, progress) = (self.leave.child_token(), self.progress.clone());
+        let copied = {
+            let copying = clone(server, upstream, &scratch, &progress, &cancel);
+            let telling = watch_progress(self);
+            tokio::select! {
+                copied = copying => copied,
+                () = telling => Err(Error::unavailable("a newer order came")),
+                () = newer_order(self.seat.clone(), order.rev) => Err(Error::unavailable("a newer order came")),
+            }
+        };
+        self.busy = None;
+        self.progress.send_replace(-1);
+        copied?;
+        self.failpoints.hit("ha.after_copy").await?;
+        let epoch = order.epoch;
+        self.seat
+            .update(|record| {
+                (record.role, record.promoting, record.opened) = (Role::Demoted(epoch), None, None);
+                (record.distrust, record.stopped_at) = (String::new(), None);
+            })
+            .await
+    }
+
+    async fn rewind(
+        &mut self,
+        server: &Server,
+        record: &Record,
+        upstream: &Upstream,
+        fork: Lsn,
+        order: Option<&Order>,
+    ) -> Result<(), Error> {
+        let (rev, epoch) = order.map_or((0, 0), |order| (order.rev, order.epoch));
+        self.busy = Some(Busy::Rewinding);
+        self.tell();
+        let aside = self.quarantine()?;
+        let marker = marker(&self.seat.replica.root);
+        files::write_durably(&marker, b"a rewind is under way\n")?;
+        self.failpoints.hit("ha.after_marker").await?;
+        let segment = self.last_segment();
+        let (cancel, divergence) =
+            (self.leave.child_token(), Divergence { timeline: record.timeline, fork, segment, aside: &aside });
+        let rewound = tokio::select! {
+            rewound = rewind(server, upstream, divergence, &cancel) => rewound,
+            () = newer_order(self.seat.clone(), rev) => Err(Error::unavailable("a newer order came")),
+        };
+        self.busy = None;
+        self.comparison = None;
+        let rewound = match rewound {
+            Ok(rewound) => rewound,
+            // The marker stays: the directory is copied anew.
+            Err(error) => return Err(error),
+        };
+        self.failpoints.hit("ha.after_rewind").await?;
+        if !rewound.lost_writes.is_empty() {
+            let message = format!("{}: {}", server.title, rewound.lost_writes);
+            self.members.replica_happened("member.rewound", record.member, message);
+        }
+        self.seat
+            .update(|record| {
+                record.rewound_for = epoch;
+                record.lost_writes = rewound.lost_writes.clone();
+                (record.role, record.promoting, record.stopped_at) = (Role::Demoted(epoch), None, None);
+            })
+            .await?;
+        windlass_kit::files::remove(&marker)
+    }
+
+    fn last_segment(&self) -> u64 {
+        const USUAL: u64 = 16 << 20;
+        self.segment.max(if self.segment == 0 { USUAL } else { 0 })
+    }
+
+    /// Puts the data where nothing starts it.
+    async fn set_aside(&mut self, server: &Server, why: &str, ordered: Option<u64>) -> Result<(), Error> {
+        tracing::warn!(member = %self.seat.member(), why, "the member's data is put aside");
+        self.kill(server).await?;
+        if server.site.data.exists() {
+            let aside = self.quarantine()?;
+            files::move_durably(&server.site.data, &aside.join("data"))?;
+        }
+        self.failpoints.hit("ha.after_set_aside").await?;
+        windlass_kit::files::remove(&marker(&self.seat.replica.root))?;
+        self.comparison = None;
+        self.seat
+            .update(|record| {
+                record.copied_anew = ordered.unwrap_or(record.copied_anew);
+                (record.distrust, record.stopped_at, record.promoting) = (String::new(), None, None);
+                record.role = Role::Demoted(record.max_epoch);
+            })
+            .await
+    }
+
+    /// A fresh directory for what is put aside.
+    fn quarantine(&self) -> Result<PathBuf, Error> {
+        let all = self.seat.replica.root.join("quarantine");
+        files::make_directory(&all, 0o700)?;
+        let taken = files::names_in(&all)?;
+        let next = taken.iter().filter_map(|name| name.parse::<u32>().ok()).max().map_or(1, |newest| newest + 1);
+        let path = all.join(next.to_string());
+        files::make_directory(&path, 0o700)?;
+        Ok(path)
+    }
+
+    /// Whether an order of the other kind wants another process: gate shut, stopped in order, started again.
+    pub(super) async fn must_restart(&mut self, server: &Server) -> Result<bool, Error> {
+        let Some(process) = self.process else { return Ok(false) };
+        if self.members.replica_to_restart(self.seat.member()) != Some((process.pid, process.second)) {
+            return Ok(false);
+        }
+        let record = self.seat.record();
+        let order = super::machine::order_of(&record);
+        self.sight = Sight::Starting;
+        "it is restarted by order".clone_into(&mut self.why);
+        self.tell();
+        let recovering =
+            if matches!(record.role, Role::Leader(_) | Role::Unborn) { Recovering::No } else { Recovering::Yes };
+        write_entry(server, Gate::Shut)?;
+        self.stop(server, Signal::INT).await?;
+        (self.process, self.reader, self.applied) = (None, None, None);
+        let configuration = super::decide::configuration(&record, order.as_ref());
+        self.launch(server, recovering, configuration).await?;
+        Ok(true)
+    }
+}
+
+/// The file that says that a rewind is under way.
+pub(super) fn marker(root: &Path) -> PathBuf {
+    root.join("rewinding")
+}
+
+fn write_role(server: &Server, configuration: &Configuration, gate: Gate) -> Result<(), Error> {
+    for file in role_files(server, configuration, gate) {
+        if files::read_text(&file.path)?.as_deref() != Some(&file.text) {
+            // It holds no secret: certificates are files of their own.
+            files::write_derived(&file.path, file.text.as_bytes(), 0o644, Owner::Agent)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_entry(server: &Server, gate: Gate) -> Result<(), Error> {
+    let files = role_files(server, &Configuration::default(), gate);
+    let entry = files.iter().find(|file| file.path.ends_with("pg_hba.conf"));
+    entry.map_or(Ok(()), |file| files::write_derived(&file.path, file.text.as_bytes(), 0o644, Owner::Agent))
+}
+
+/// Where a standby stands.
+fn position(server: &Server, record: &Record, live: &Live) -> Result<Position, Error> {
+    Ok(Position {
+        system: live.system.clone(),
+        timeline: record.timeline,
+        history: read_history(&server.site.data, record.timeline)?,
+        end: live.end(),
+    })
+}
+
+/// Returns when another order was taken.
+async fn newer_order(seat: Arc<Seat>, rev: u64) {
+    while seat.record().applied_rev == rev {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Tells the progress now and then. Never returns.
+async fn watch_progress(machine: &Machine) {
+    let mut progress = machine.progress.subscribe();
+    while progress.changed().await.is_ok() {
+        machine.tell();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    std::future::pending().await
+}
