@@ -213,6 +213,7 @@ async fn start(
         evidence,
         metrics,
         drain,
+        postgres: crate::protocols::postgres::Postgres::new(),
         config,
     };
     Ok(Started { shared: Arc::new(shared), identity, log, certificate, files })

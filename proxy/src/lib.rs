@@ -19,6 +19,7 @@ pub mod link;
 pub mod metrics;
 mod metrics_http;
 pub mod pauses;
+pub mod pool;
 pub mod protocols;
 pub mod routes;
 mod shared;

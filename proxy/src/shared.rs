@@ -9,6 +9,7 @@ use crate::{
     hold::Hold,
     limits::Limits,
     metrics::Metrics,
+    protocols::postgres::Postgres,
     routes::RouteTable,
     tls::{Backends, ServerTls},
 };
@@ -34,4 +35,6 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Whether this process is to end.
     pub drain: Arc<Drain>,
+    /// What PostgreSQL sessions share.
+    pub postgres: Postgres,
 }

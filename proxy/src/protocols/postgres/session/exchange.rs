@@ -1,0 +1,427 @@
+//! What a session waits for from its server: the bookkeeping of requests under way. Pure.
+//!
+//! The protocol lets a client send on without waiting, and a pooler has to know three things of the answers to come:
+//! which are answers to messages of its own and must not reach the client; when the server is done, so that the
+//! connection may go to somebody else; and whether what a statement does to the session has become true.
+//!
+//! Invariants: an answer to our own message never reaches the client; at rest, every byte sent has been answered.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use windlass_core::{Error, Result};
+use windlass_wire_pg::backend::TransactionStatus;
+
+use crate::protocols::postgres::{
+    server::Statement,
+    sql::{Effect, Pin},
+};
+
+/// Whose message an answer belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    Client,
+    Ours,
+}
+
+/// A statement that becomes known, or unknown, with the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) statement: Arc<Statement>,
+    /// The client's name for it, if the client's own map is concerned.
+    pub(super) name: Option<Box<[u8]>>,
+}
+
+/// How a step ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Simple query or function call.
+    Simple,
+    /// Sync.
+    Sync,
+}
+
+/// An answer to come. Others are passed on without being waited for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    Parse(Whose, Option<Named>),
+    Close(Whose, Option<Named>),
+    Ready {
+        step: Step,
+        effects: Vec<Effect>,
+        commits: bool,
+    },
+    /// The client ended a COPY before the server said that it began.
+    CopyEnd,
+}
+
+/// Requests under way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    expected: VecDeque<Expected>,
+    status: TransactionStatus,
+    /// The server takes data of a COPY, and no Sync.
+    copying: bool,
+    /// The step that the client has begun by messages of the extended protocol and not ended by Sync yet.
+    begun: Option<Begun>,
+    /// How the last statement of the step ended.
+    last: Last,
+    /// Effects of steps of the open transaction.
+    in_transaction: Vec<Effect>,
+}
+
+/// A step without its end.
+#[derive(Debug, Default)]
+struct Begun {
+    effects: Vec<Effect>,
+    commits: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Well,
+    RolledBack,
+    Failed,
+}
+
+/// What the end of a step means.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// These have become true.
+    pub(super) effects: Vec<Effect>,
+    /// These were tried and have not: what the server has prepared is uncertain if they concern that.
+    pub(super) failed: Vec<Effect>,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self {
+            expected: VecDeque::new(),
+            status: TransactionStatus::Idle,
+            copying: false,
+            begun: None,
+            last: Last::Well,
+            in_transaction: Vec::new(),
+        }
+    }
+}
+
+impl Exchange {
+    pub(super) fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// Everything is answered and no transaction is open.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.expected.is_empty() && self.status == TransactionStatus::Idle && self.begun.is_none() && !self.copying
+    }
+
+    /// A statement runs, or may.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.expected.is_empty() || self.begun.is_some()
+    }
+
+    /// A commit may be under way.
+    pub(super) fn is_committing(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.commits)
+            || self.expected.iter().any(|expected| matches!(expected, Expected::Ready { commits: true, .. }))
+    }
+
+    /// Whether ends of statements have to be looked at.
+    pub(super) fn watches_tags(&self) -> bool {
+        !self.in_transaction.is_empty()
+            || self
+                .expected
+                .iter()
+                .any(|expected| matches!(expected, Expected::Ready { effects, .. } if !effects.is_empty()))
+    }
+
+    /// A simple query or a function call was sent.
+    pub(super) fn sent_simple(&mut self, effects: Vec<Effect>, commits: bool) {
+        let mut begun = self.begun.take().unwrap_or_default();
+        begun.effects.extend(effects);
+        let commits = commits || begun.commits;
+        self.expected.push_back(Expected::Ready { step: Step::Simple, effects: begun.effects, commits });
+    }
+
+    pub(super) fn sent_sync(&mut self) {
+        if self.copying {
+            return;
+        }
+        let Begun { effects, commits } = self.begun.take().unwrap_or_default();
+        self.expected.push_back(Expected::Ready { step: Step::Sync, effects, commits });
+    }
+
+    pub(super) fn sent_parse(&mut self, whose: Whose, named: Option<Named>) {
+        self.begun.get_or_insert_default();
+        self.expected.push_back(Expected::Parse(whose, named));
+    }
+
+    pub(super) fn sent_close(&mut self, whose: Whose, named: Option<Named>) {
+        self.begun.get_or_insert_default();
+        self.expected.push_back(Expected::Close(whose, named));
+    }
+
+    /// Any other message of the extended protocol was sent; with what the statement that it is about does.
+    pub(super) fn sent_step(&mut self, effects: &[Effect], commits: bool) {
+        let begun = self.begun.get_or_insert_default();
+        begun.effects.extend_from_slice(effects);
+        begun.commits |= commits;
+    }
+
+    /// CopyDone or CopyFail was sent.
+    pub(super) fn sent_copy_end(&mut self) {
+        if self.copying {
+            self.copying = false;
+        } else if !self.expected.is_empty() {
+            self.expected.push_back(Expected::CopyEnd);
+        }
+    }
+
+    /// The server wants data of a COPY. It does not answer a Sync until the data ends, and what was sent before it began
+    /// may hold Syncs already, and even the end of the data.
+    pub(super) fn copy_began(&mut self) {
+        self.copying = true;
+        let unanswered = |expected: &Expected| matches!(expected, Expected::Ready { step: Step::Sync, .. });
+        let end = self.expected.iter().position(|expected| *expected == Expected::CopyEnd);
+        let syncs = self.expected.iter().take(end.unwrap_or(usize::MAX)).take_while(|sent| unanswered(sent)).count();
+        let skipped: Vec<_> = self.expected.drain(..syncs).collect();
+        if let Some(end) = end {
+            self.expected.remove(end - syncs);
+            self.copying = false;
+        }
+        // What they would have ended goes on to the Sync that will be answered.
+        for expected in skipped.into_iter().rev() {
+            let Expected::Ready { effects: earlier, commits: committed, .. } = expected else { continue };
+            match self.expected.front_mut() {
+                Some(Expected::Ready { effects, commits, .. }) => {
+                    effects.splice(0..0, earlier);
+                    *commits |= committed;
+                }
+                Some(Expected::Parse(..) | Expected::Close(..) | Expected::CopyEnd) | None => {
+                    let begun = self.begun.get_or_insert_default();
+                    begun.effects.splice(0..0, earlier);
+                    begun.commits |= committed;
+                }
+            }
+        }
+    }
+
+    /// ParseComplete came; whether it is the client's.
+    pub(super) fn parsed(&mut self) -> Result<Whose> {
+        match self.expected.pop_front() {
+            Some(Expected::Parse(whose, _)) => Ok(whose),
+            other => Err(unexpected("ParseComplete", other.as_ref())),
+        }
+    }
+
+    /// CloseComplete came; whether it is the client's.
+    pub(super) fn closed(&mut self) -> Result<Whose> {
+        match self.expected.pop_front() {
+            Some(Expected::Close(whose, _)) => Ok(whose),
+            other => Err(unexpected("CloseComplete", other.as_ref())),
+        }
+    }
+
+    /// A statement ended well, as this tag says.
+    pub(super) fn completed(&mut self, tag: &[u8]) {
+        self.last = if tag == b"ROLLBACK" { Last::RolledBack } else { Last::Well };
+    }
+
+    /// An error came: the server skips what it has until the end of the step. Gives what is not going to happen.
+    pub(super) fn failed(&mut self) -> Vec<Expected> {
+        self.last = Last::Failed;
+        self.copying = false;
+        let end = self.expected.iter().position(|expected| matches!(expected, Expected::Ready { .. }));
+        self.expected.drain(..end.unwrap_or(self.expected.len())).collect()
+    }
+
+    /// The end of a step came.
+    pub(super) fn ready(&mut self, status: TransactionStatus) -> Result<Ended> {
+        let Some(Expected::Ready { mut effects, .. }) = self.expected.pop_front() else {
+            return Err(unexpected("ReadyForQuery", None));
+        };
+        while self.expected.front() == Some(&Expected::CopyEnd) {
+            self.expected.pop_front();
+        }
+        self.status = status;
+        let last = std::mem::replace(&mut self.last, Last::Well);
+        let mut ended = Ended::default();
+        if last == Last::Failed {
+            ended.failed = std::mem::take(&mut effects);
+        }
+        match status {
+            TransactionStatus::Open => {
+                self.in_transaction.append(&mut effects);
+                if last == Last::RolledBack && !self.in_transaction.is_empty() {
+                    // Back to a savepoint: which of them are undone is not known here.
+                    self.in_transaction.push(Effect::Pin(Pin::Settings));
+                }
+            }
+            TransactionStatus::Failed => {}
+            TransactionStatus::Idle => {
+                let mut all = std::mem::take(&mut self.in_transaction);
+                all.append(&mut effects);
+                match last {
+                    Last::Well => ended.effects = all,
+                    Last::RolledBack | Last::Failed => ended.failed.append(&mut all),
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Everything that is under way, when the connection is gone.
+    pub(super) fn abandon(&mut self) -> Vec<Expected> {
+        std::mem::take(self).expected.into()
+    }
+}
+
+fn unexpected(what: &str, expected: Option<&Expected>) -> Error {
+    Error::internal(format!("the database server sent {what} where {expected:?} was expected"))
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_wire_pg::backend::TransactionStatus::{Failed, Idle, Open};
+
+    use super::*;
+
+    fn effect(name: &str) -> Effect {
+        Effect::Reset(name.into())
+    }
+
+    #[test]
+    fn a_step_is_at_rest_when_all_its_ends_came() {
+        let mut exchange = Exchange::default();
+        exchange.sent_simple(vec![], false);
+        exchange.sent_simple(vec![], true);
+        assert!(exchange.is_committing());
+        exchange.ready(Idle).unwrap();
+        assert!(!exchange.is_at_rest());
+        exchange.ready(Idle).unwrap();
+        assert!(exchange.is_at_rest() && !exchange.is_committing());
+        assert!(exchange.ready(Idle).is_err(), "more ends than steps");
+    }
+
+    #[test]
+    fn messages_sent_behind_a_sync_keep_the_connection() {
+        let mut exchange = Exchange::default();
+        exchange.sent_step(&[], false);
+        exchange.sent_sync();
+        exchange.sent_step(&[], false);
+        exchange.ready(Idle).unwrap();
+        assert!(!exchange.is_at_rest(), "the next step has begun");
+    }
+
+    #[test]
+    fn our_own_answers_are_told_from_the_clients() {
+        let mut exchange = Exchange::default();
+        exchange.sent_parse(Whose::Ours, None);
+        exchange.sent_parse(Whose::Client, None);
+        exchange.sent_close(Whose::Ours, None);
+        exchange.sent_sync();
+        assert_eq!(exchange.parsed(), Ok(Whose::Ours));
+        assert_eq!(exchange.parsed(), Ok(Whose::Client));
+        assert!(exchange.parsed().is_err());
+    }
+
+    #[test]
+    fn an_error_skips_to_the_end_of_its_step_only() {
+        let mut exchange = Exchange::default();
+        exchange.sent_parse(Whose::Ours, None);
+        exchange.sent_sync();
+        exchange.sent_parse(Whose::Client, None);
+        exchange.sent_sync();
+        assert_eq!(exchange.failed(), [Expected::Parse(Whose::Ours, None)]);
+        exchange.ready(Idle).unwrap();
+        assert_eq!(exchange.parsed(), Ok(Whose::Client));
+    }
+
+    #[test]
+    fn effects_become_true_with_the_transaction() {
+        let mut exchange = Exchange::default();
+        exchange.sent_simple(vec![], false);
+        exchange.ready(Open).unwrap();
+        exchange.sent_simple(vec![effect("a")], false);
+        assert_eq!(exchange.ready(Open).unwrap(), Ended::default());
+        exchange.sent_simple(vec![], true);
+        exchange.completed(b"COMMIT");
+        assert_eq!(exchange.ready(Idle).unwrap().effects, [effect("a")]);
+
+        exchange.sent_simple(vec![effect("b")], false);
+        exchange.ready(Open).unwrap();
+        exchange.sent_simple(vec![], false);
+        exchange.completed(b"ROLLBACK");
+        assert_eq!(exchange.ready(Idle).unwrap(), Ended { effects: vec![], failed: vec![effect("b")] });
+
+        exchange.sent_simple(vec![effect("c")], false);
+        exchange.failed();
+        assert_eq!(exchange.ready(Idle).unwrap(), Ended { effects: vec![], failed: vec![effect("c")] });
+
+        exchange.sent_simple(vec![effect("d")], false);
+        exchange.ready(Open).unwrap();
+        exchange.sent_simple(vec![], true);
+        exchange.failed();
+        assert_eq!(exchange.ready(Idle).unwrap().failed, [effect("d")], "a commit that fails");
+
+        exchange.sent_simple(vec![effect("d")], false);
+        exchange.failed();
+        assert_eq!(exchange.ready(Failed).unwrap().failed, [effect("d")]);
+        assert!(!exchange.is_at_rest());
+    }
+
+    #[test]
+    fn a_way_back_to_a_savepoint_leaves_settings_uncertain() {
+        let mut exchange = Exchange::default();
+        exchange.sent_simple(vec![effect("a")], false);
+        exchange.ready(Open).unwrap();
+        exchange.sent_simple(vec![], false);
+        exchange.completed(b"ROLLBACK");
+        exchange.ready(Open).unwrap();
+        exchange.sent_simple(vec![], true);
+        exchange.completed(b"COMMIT");
+        assert_eq!(exchange.ready(Idle).unwrap().effects, [effect("a"), Effect::Pin(Pin::Settings)]);
+    }
+
+    #[test]
+    fn effects_of_a_step_belong_to_its_own_end() {
+        let mut exchange = Exchange::default();
+        exchange.sent_simple(vec![effect("a")], false);
+        exchange.sent_step(&[Effect::Pin(Pin::Listen)], false);
+        assert_eq!(exchange.ready(Idle).unwrap().effects, [effect("a")]);
+        exchange.sent_sync();
+        assert_eq!(exchange.ready(Idle).unwrap().effects, [Effect::Pin(Pin::Listen)]);
+    }
+
+    #[test]
+    fn a_sync_within_a_copy_is_not_answered() {
+        // As libpq does it: Sync behind Execute, and another behind CopyDone.
+        let mut exchange = Exchange::default();
+        exchange.sent_step(&[], false);
+        exchange.sent_sync();
+        exchange.copy_began();
+        exchange.sent_copy_end();
+        exchange.sent_sync();
+        exchange.ready(Idle).unwrap();
+        assert!(exchange.is_at_rest());
+        // All of it before the server said a word.
+        exchange.sent_step(&[], false);
+        exchange.sent_sync();
+        exchange.sent_copy_end();
+        exchange.sent_sync();
+        exchange.copy_began();
+        exchange.ready(Idle).unwrap();
+        assert!(exchange.is_at_rest());
+        // A simple one, and one whose COPY never begins.
+        exchange.sent_simple(vec![], false);
+        exchange.copy_began();
+        exchange.sent_sync();
+        exchange.sent_copy_end();
+        exchange.ready(Idle).unwrap();
+        exchange.sent_simple(vec![], false);
+        exchange.sent_copy_end();
+        exchange.failed();
+        exchange.ready(Idle).unwrap();
+        assert!(exchange.is_at_rest());
+    }
+}

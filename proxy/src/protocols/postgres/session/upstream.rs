@@ -1,0 +1,418 @@
+//! From the client to the server.
+//!
+//! Messages are passed on as they are but for names of prepared statements, which become ours, and statements that the
+//! connection at hand has not prepared yet, which are prepared first.
+
+use std::sync::Arc;
+
+use windlass_wire_pg::{
+    Header, Piece, SqlState,
+    frontend::{self, BindNames, Object, Parse, tag},
+};
+
+use super::{
+    Session, Stop, Turn, Unnamed,
+    exchange::{Expected, Named, Whose},
+};
+use crate::protocols::postgres::{
+    refusal::Refusal,
+    server::Statement,
+    sql::{Effect, Effects, LONGEST_READ, Pin},
+};
+
+/// The longest statement that is prepared under a name, in bytes: it has to be kept.
+const LONGEST_STATEMENT: usize = 1024 * 1024;
+/// The longest unnamed statement that is kept for a Bind in a later transaction, in bytes.
+const LONGEST_UNNAMED: usize = 16 * 1024;
+/// The longest names in Bind, Describe and Close, in bytes.
+const LONGEST_NAMES: usize = 4096;
+/// Most statements that a client may have prepared.
+const MOST_STATEMENTS: usize = 10_000;
+/// A name that no server knows, for statements that are to be missing there.
+const NOWHERE: &[u8] = b"windlass_none";
+const OURS: &[u8] = b"windlass_";
+const HEADER: usize = 5;
+
+/// How much of a message has to be seen at once.
+fn wanted(header: Header) -> usize {
+    match header.tag {
+        tag::QUERY => HEADER + LONGEST_READ,
+        tag::PARSE if header.len <= LONGEST_STATEMENT => header.len,
+        tag::PARSE => HEADER + LONGEST_READ,
+        tag::BIND | tag::DESCRIBE | tag::CLOSE => LONGEST_NAMES,
+        tag::COPY_DATA | tag::FLUSH => 0,
+        _ => HEADER,
+    }
+}
+
+impl Session {
+    /// Takes what the client sent as far as it can, and keeps the rest. Gives a turn if somebody else has to act first.
+    pub(super) fn take_client(&mut self, chunk: &[u8]) -> Result<Option<Turn>, Stop> {
+        if self.inbox.is_empty() {
+            let (taken, turn) = self.take_messages(chunk)?;
+            self.inbox.extend_from_slice(&chunk[taken..]);
+            return Ok(turn);
+        }
+        self.inbox.extend_from_slice(chunk);
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let (taken, turn) = self.take_messages(&inbox)?;
+        if taken < inbox.len() {
+            inbox.drain(..taken);
+            self.inbox = inbox;
+        }
+        Ok(turn)
+    }
+
+    /// Gives how many bytes were taken.
+    fn take_messages(&mut self, bytes: &[u8]) -> Result<(usize, Option<Turn>), Stop> {
+        let mut at = 0;
+        loop {
+            let active = self.active;
+            let mut splitter = self.splitter.clone();
+            // Without a server every message has to be looked at.
+            let want = |header| if active { wanted(header) } else { wanted(header).max(HEADER) };
+            let piece = splitter.next(&bytes[at..], want).map_err(|error| Refusal::protocol(&error))?;
+            match piece {
+                Piece::More => return Ok((at, None)),
+                Piece::Run(run) => {
+                    at += run.len();
+                    if active {
+                        self.send(run);
+                    }
+                }
+                Piece::Message(header, start) => {
+                    if header.tag == tag::TERMINATE {
+                        return Err(Stop::Left);
+                    }
+                    if !active && self.needs_server(header) {
+                        return Ok((at, Some(Turn::NeedServer)));
+                    }
+                    at += start.len();
+                    if active {
+                        self.take_message(header, start)?;
+                    }
+                }
+            }
+            self.splitter = splitter;
+        }
+    }
+
+    /// Answers, or leaves out, what can be without a server.
+    fn needs_server(&mut self, header: Header) -> bool {
+        match header.tag {
+            // Of a COPY that failed.
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH => false,
+            tag::SYNC => {
+                windlass_wire_pg::backend::write_ready(self.outbox.buffer(), self.exchange.status());
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn take_message(&mut self, header: Header, start: &[u8]) -> Result<(), Stop> {
+        let rest = header.len - start.len();
+        let body = &start[HEADER..];
+        match header.tag {
+            tag::QUERY => self.take_query(start, rest),
+            tag::PARSE => self.take_parse(start, rest),
+            tag::BIND => self.take_bind(header, start),
+            tag::DESCRIBE => {
+                let (object, name) = frontend::object(body).map_err(|error| Refusal::protocol(&error))?;
+                let name = match object {
+                    Object::Portal => None,
+                    Object::Statement => self.server_name(name),
+                };
+                match name {
+                    Some(name) => frontend::write_describe_statement(self.server_buffer(), &name),
+                    None => self.send(start),
+                }
+                self.exchange.sent_step(&[], false);
+                Ok(())
+            }
+            tag::CLOSE => self.take_close(start),
+            tag::EXECUTE => {
+                self.send(start);
+                self.exchange.sent_step(&[], false);
+                Ok(())
+            }
+            tag::SYNC => {
+                self.send(start);
+                self.exchange.sent_sync();
+                Ok(())
+            }
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                self.send(start);
+                self.exchange.sent_copy_end();
+                Ok(())
+            }
+            tag::FUNCTION_CALL => {
+                self.send(start);
+                self.exchange.sent_simple(Vec::new(), false);
+                Ok(())
+            }
+            other => {
+                let what = format!("a message of kind {:?} is not expected from a client", char::from(other));
+                Err(Refusal::new(SqlState::PROTOCOL_VIOLATION, &what, "").into())
+            }
+        }
+    }
+
+    fn take_query(&mut self, start: &[u8], rest: usize) -> Result<(), Stop> {
+        let text = start[HEADER..].strip_suffix(&[0]).unwrap_or(&start[HEADER..]);
+        let effects = Effects::of(text, rest);
+        // A simple query ends the unnamed statement.
+        self.unnamed = None;
+        self.unnamed_is_here = false;
+        match self.forget_prepared(&effects, rest) {
+            Some(sql) => frontend::write_query(self.server_buffer(), &sql),
+            None => self.send(start),
+        }
+        self.note(&effects);
+        self.exchange.sent_simple(effects.list, effects.commits);
+        Ok(())
+    }
+
+    fn take_parse(&mut self, start: &[u8], rest: usize) -> Result<(), Stop> {
+        if rest > 0 {
+            return self.take_long_parse(start, rest);
+        }
+        let parse = Parse::read(&start[HEADER..]).map_err(|error| Refusal::protocol(&error))?;
+        let effects = Effects::of(parse.query, 0);
+        let forgets = self.forget_prepared(&effects, 0);
+        let query = forgets.as_deref().map_or(parse.query, str::as_bytes);
+        let parse = Parse { query, ..parse };
+        self.note(&effects);
+        if parse.name.is_empty() {
+            parse.write_as(self.server_buffer(), b"");
+            self.exchange.sent_parse(Whose::Client, None);
+            self.unnamed_is_here = true;
+            let unnamed = self.unnamed.get_or_insert_default();
+            unnamed.message.clear();
+            if start.len() <= LONGEST_UNNAMED {
+                parse.write_as(&mut unnamed.message, b"");
+            }
+            unnamed.effects = effects;
+            return Ok(());
+        }
+        let statement = self.shared.postgres.statements().of(&parse, effects);
+        let name = statement.name();
+        if self.statements.contains_key(parse.name) {
+            // The server says that the name is taken, in its place among the answers.
+            self.ensure_prepared(&statement);
+            parse.write_as(self.server_buffer(), name.as_bytes());
+            self.exchange.sent_parse(Whose::Client, None);
+            return Ok(());
+        }
+        if self.statements.len() >= MOST_STATEMENTS {
+            let what = format!("a client may have {MOST_STATEMENTS} prepared statements through the proxy");
+            return Err(Refusal::new(SqlState::LIMIT_EXCEEDED, &what, "Close those that are not needed.").into());
+        }
+        if self.server().is_some_and(|server| server.prepared.has(statement.number)) {
+            frontend::write_close_statement(self.server_buffer(), name.as_bytes());
+            self.exchange.sent_close(Whose::Ours, None);
+        } else {
+            self.add_prepared(statement.number);
+        }
+        parse.write_as(self.server_buffer(), name.as_bytes());
+        let known: Box<[u8]> = parse.name.into();
+        self.statements.insert(known.clone(), statement.clone());
+        self.exchange.sent_parse(Whose::Client, Some(Named { statement, name: Some(known) }));
+        Ok(())
+    }
+
+    /// One that is too long to be kept goes through if nobody can ask for it in another transaction.
+    fn take_long_parse(&mut self, start: &[u8], rest: usize) -> Result<(), Stop> {
+        if start.get(HEADER) != Some(&0) {
+            let what = format!(
+                "a prepared statement of {} bytes is too long for the proxy; at most {LONGEST_STATEMENT} are kept",
+                start.len() + rest - HEADER
+            );
+            return Err(Refusal::new(SqlState::LIMIT_EXCEEDED, &what, "Use an unnamed statement.").into());
+        }
+        let effects = Effects::of(&start[HEADER + 1..], rest);
+        self.note(&effects);
+        self.send(start);
+        self.exchange.sent_parse(Whose::Client, None);
+        self.unnamed = Some(Box::new(Unnamed { message: Vec::new(), effects }));
+        self.unnamed_is_here = true;
+        Ok(())
+    }
+
+    fn take_bind(&mut self, header: Header, start: &[u8]) -> Result<(), Stop> {
+        let body = &start[HEADER..];
+        let Some(names) = BindNames::read(body) else {
+            let what = format!("the names in Bind are malformed or longer than {LONGEST_NAMES} bytes");
+            return Err(Refusal::new(SqlState::PROTOCOL_VIOLATION, &what, "").into());
+        };
+        if names.statement.is_empty() {
+            let (effects, commits) = match &self.unnamed {
+                Some(unnamed) => (unnamed.effects.list.clone(), unnamed.effects.commits),
+                None => (Vec::new(), false),
+            };
+            match self.server_name(b"") {
+                Some(name) => self.bind_as(header, &names, &name, body),
+                None => self.send(start),
+            }
+            self.exchange.sent_step(&effects, commits);
+            return Ok(());
+        }
+        match self.statements.get(names.statement).cloned() {
+            Some(statement) => {
+                self.ensure_prepared(&statement);
+                self.bind_as(header, &names, statement.name().as_bytes(), body);
+                self.exchange.sent_step(&statement.effects.list, statement.effects.commits);
+            }
+            None => {
+                self.bind_as(header, &names, missing(names.statement), body);
+                self.exchange.sent_step(&[], false);
+            }
+        }
+        Ok(())
+    }
+
+    fn bind_as(&mut self, header: Header, names: &BindNames<'_>, statement: &[u8], body: &[u8]) {
+        let buffer = self.server_buffer();
+        names.write_as(buffer, header.len - HEADER, statement);
+        buffer.extend_from_slice(&body[names.len..]);
+    }
+
+    fn take_close(&mut self, start: &[u8]) -> Result<(), Stop> {
+        let (object, name) = frontend::object(&start[HEADER..]).map_err(|error| Refusal::protocol(&error))?;
+        let mut named = None;
+        if object == Object::Statement && !name.is_empty() {
+            // On the server it may stay: others may have the same. The answer has to come from there, in its place.
+            named = self.statements.remove_entry(name);
+            frontend::write_close_statement(self.server_buffer(), NOWHERE);
+        } else {
+            if object == Object::Statement {
+                self.unnamed = None;
+            }
+            self.send(start);
+        }
+        let named = named.map(|(name, statement)| Named { statement, name: Some(name) });
+        self.exchange.sent_close(Whose::Client, named);
+        Ok(())
+    }
+
+    /// The name by which the server at hand knows a statement, which is prepared there if it is not yet; `None` if the
+    /// client's name does.
+    fn server_name(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        if !name.is_empty() {
+            return Some(match self.statements.get(name).cloned() {
+                Some(statement) => {
+                    self.ensure_prepared(&statement);
+                    statement.name().into_bytes()
+                }
+                None => missing(name).to_vec(),
+            });
+        }
+        if self.unnamed_is_here {
+            return None;
+        }
+        // Another client's unnamed statement may be there.
+        let Some(unnamed) = self.unnamed.take_if(|unnamed| !unnamed.message.is_empty()) else {
+            return Some(NOWHERE.to_vec());
+        };
+        self.send(&unnamed.message);
+        self.exchange.sent_parse(Whose::Ours, None);
+        self.unnamed = Some(unnamed);
+        self.unnamed_is_here = true;
+        None
+    }
+
+    fn ensure_prepared(&mut self, statement: &Arc<Statement>) {
+        if self.server().is_none_or(|server| server.prepared.has(statement.number)) {
+            return;
+        }
+        self.add_prepared(statement.number);
+        statement.parse().write_as(self.server_buffer(), statement.name().as_bytes());
+        self.exchange.sent_parse(Whose::Ours, Some(Named { statement: statement.clone(), name: None }));
+    }
+
+    fn add_prepared(&mut self, number: u64) {
+        let Some(server) = &mut self.server else { return };
+        if let Some(old) = server.prepared.add(number) {
+            let name = format!("windlass_{old}");
+            frontend::write_close_statement(server.outbox.buffer(), name.as_bytes());
+            self.exchange.sent_close(Whose::Ours, None);
+        }
+    }
+
+    /// If the text only forgets a prepared statement of ours: what the server has to run for it.
+    fn forget_prepared(&mut self, effects: &Effects, rest: usize) -> Option<String> {
+        let all = "DEALLOCATE ALL";
+        match effects.list.as_slice() {
+            [Effect::Deallocate(name)] if effects.statements == 1 && rest == 0 => {
+                let statement = self.statements.remove(name)?;
+                let server = self.server.as_mut()?;
+                if server.prepared.has(statement.number) {
+                    server.prepared.remove(statement.number);
+                    return Some(format!("DEALLOCATE {}", statement.name()));
+                }
+                // Nothing to forget here, but the answer has to be that of the statement.
+                server.prepared.clear();
+                Some(all.to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// What holds from the moment it is sent.
+    fn note(&mut self, effects: &Effects) {
+        for effect in &effects.list {
+            match effect {
+                Effect::Pin(pin) => self.pin(*pin),
+                Effect::DeallocateAll | Effect::DiscardAll => {
+                    self.statements.clear();
+                    if let Some(server) = &mut self.server {
+                        server.prepared.clear();
+                    }
+                }
+                Effect::Deallocate(_) | Effect::Set(..) | Effect::Reset(_) | Effect::ResetAll => {}
+            }
+        }
+    }
+
+    fn pin(&mut self, pin: Pin) {
+        if self.pinned.is_none() {
+            tracing::debug!(because = pin.what(), "the session keeps its server connection");
+            self.pinned = Some(pin);
+        }
+    }
+
+    /// What the server at hand has prepared is not what we think.
+    pub(super) fn spoil(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.spoiled = true;
+        }
+    }
+
+    /// Takes back what was noted for messages that are not going to be answered well.
+    pub(super) fn undo(&mut self, void: Vec<Expected>) {
+        for expected in void {
+            match expected {
+                Expected::Parse(_, Some(Named { statement, name })) => {
+                    if let Some(server) = &mut self.server {
+                        server.prepared.remove(statement.number);
+                    }
+                    if let Some(name) = name {
+                        self.statements.remove(&name);
+                    }
+                }
+                Expected::Close(_, Some(Named { statement, name: Some(name) })) => {
+                    self.statements.insert(name, statement);
+                }
+                Expected::Parse(Whose::Ours | Whose::Client, None) => self.unnamed_is_here = false,
+                // Where it stays, a later Parse of it would fail.
+                Expected::Close(Whose::Ours, _) => self.spoil(),
+                Expected::Close(..) | Expected::Ready { .. } | Expected::CopyEnd => {}
+            }
+        }
+    }
+}
+
+/// A client's name for a statement that it does not have. One of ours would be another client's.
+fn missing(name: &[u8]) -> &[u8] {
+    if name.starts_with(OURS) { NOWHERE } else { name }
+}

@@ -1,0 +1,475 @@
+//! What a text of SQL does to the session that runs it, as far as the text shows.
+//!
+//! A session that shares its server connections has to know: settings are kept for the client and set again elsewhere;
+//! what cannot be moved pins the client to the connection. Reading errs towards pinning. What happens inside functions
+//! cannot be seen here; docs/proxy.md says so.
+
+use super::lexer::{Lexer, Token};
+
+/// The longest text that is read; of a longer one only its start is.
+pub(crate) const LONGEST_READ: usize = 64 * 1024;
+/// The longest `SET` that is kept, in bytes.
+const LONGEST_SETTING: usize = 4096;
+
+/// Why a client has to keep its server connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pin {
+    /// `LISTEN`.
+    Listen,
+    /// A temporary table, view or sequence.
+    Temporary,
+    /// An advisory lock of the session.
+    AdvisoryLock,
+    /// A cursor `WITH HOLD`.
+    HoldCursor,
+    /// `PREPARE` in SQL.
+    SqlPrepare,
+    /// A change of settings that cannot be followed.
+    Settings,
+    /// A library was loaded.
+    Library,
+    /// A text too long to be read.
+    Unread,
+}
+
+impl Pin {
+    /// For people.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Listen => "LISTEN",
+            Self::Temporary => "temporary tables",
+            Self::AdvisoryLock => "advisory locks",
+            Self::HoldCursor => "a cursor WITH HOLD",
+            Self::SqlPrepare => "PREPARE in SQL",
+            Self::Settings => "settings that cannot be followed",
+            Self::Library => "a loaded library",
+            Self::Unread => "a script too long to be followed",
+        }
+    }
+}
+
+/// The value of a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Value {
+    /// What stands behind `SET`, to be run again as it is.
+    Sql(Box<str>),
+    /// The value itself, as in the start of a session.
+    Raw(Box<str>),
+}
+
+/// One thing that a text does to its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// A setting, by its name in lower case.
+    Set(Box<str>, Value),
+    /// Back to the default.
+    Reset(Box<str>),
+    /// All back to their defaults.
+    ResetAll,
+    /// The session is as new.
+    DiscardAll,
+    /// Forget a prepared statement.
+    Deallocate(Box<[u8]>),
+    /// Forget all prepared statements.
+    DeallocateAll,
+    /// It cannot be moved from here on.
+    Pin(Pin),
+}
+
+/// All of it, in order. Most texts have none, which costs no memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Effects {
+    pub(crate) list: Vec<Effect>,
+    /// It ends a transaction with a commit, so success may wait for replicas.
+    pub(crate) commits: bool,
+    /// How many statements it has.
+    pub(crate) statements: usize,
+}
+
+impl Effects {
+    /// Reads a text. `rest` is how many bytes of it are not given.
+    pub(crate) fn of(text: &[u8], rest: usize) -> Self {
+        let mut effects = Self::default();
+        let mut lexer = Lexer::new(text);
+        while let Some(first) = lexer.next() {
+            if first == Token::Sign(b';') {
+                continue;
+            }
+            effects.statements += 1;
+            effects.statement(first, &mut lexer, text);
+        }
+        // One long statement is data; of several we do not know what the last ones do.
+        if rest > 0 && effects.statements > 1 {
+            effects.list.push(Effect::Pin(Pin::Unread));
+        }
+        effects
+    }
+
+    fn statement<'a>(&mut self, first: Token<'a>, lexer: &mut Lexer<'a>, text: &'a [u8]) {
+        let Token::Word(first) = first else { return skip(lexer) };
+        let Some(verb) = Verb::of(first) else { return self.any(Some(first), lexer) };
+        match verb {
+            Verb::Set => self.set(lexer, text),
+            Verb::Reset => self.reset(lexer),
+            Verb::Discard => self.discard(lexer),
+            Verb::Deallocate => self.deallocate(lexer),
+            Verb::Commit => {
+                self.commits = true;
+                skip(lexer);
+            }
+            Verb::Prepare => {
+                if is_word(lexer.next(), b"transaction") {
+                    self.commits = true;
+                } else {
+                    self.pin(Pin::SqlPrepare);
+                }
+                skip(lexer);
+            }
+            Verb::Listen => {
+                self.pin(Pin::Listen);
+                skip(lexer);
+            }
+            Verb::Load => {
+                self.pin(Pin::Library);
+                skip(lexer);
+            }
+            Verb::Declare => {
+                let mut before = Token::Sign(b' ');
+                for token in lexer.by_ref().take_while(not_end) {
+                    if is(before, b"with") && is(token, b"hold") {
+                        self.pin(Pin::HoldCursor);
+                    }
+                    before = token;
+                }
+            }
+            Verb::Call => {
+                // A procedure may commit.
+                self.commits = true;
+                self.any(None, lexer);
+            }
+        }
+    }
+
+    /// A statement that changes a session only through what it names.
+    fn any<'a>(&mut self, first: Option<&'a [u8]>, lexer: &mut Lexer<'a>) {
+        let creates = first.is_some_and(|first| first.eq_ignore_ascii_case(b"create"));
+        let (mut before, mut at) = (Token::Sign(b' '), 0_usize);
+        while let Some(token) = lexer.next() {
+            at += 1;
+            let last = std::mem::replace(&mut before, token);
+            let Token::Word(word) = token else {
+                if token == Token::Sign(b';') {
+                    return;
+                }
+                continue;
+            };
+            // The words that matter begin with few letters.
+            match word.first() {
+                Some(b't' | b'T') if is(token, b"temp") || is(token, b"temporary") => {
+                    // Elsewhere it is a name: it stands near CREATE, or behind INTO.
+                    let into = [&b"into"[..], b"local", b"global"].iter().any(|word| is(last, word));
+                    if into || (creates && at <= 4) {
+                        self.pin(Pin::Temporary);
+                    }
+                }
+                Some(b'p' | b'P') if is(token, b"pg_temp") => self.pin(Pin::Temporary),
+                Some(b'p' | b'P') if word.len() > 12 && is_session_lock(word) => self.pin(Pin::AdvisoryLock),
+                Some(b's' | b'S') if is(token, b"set_config") => self.set_config(lexer),
+                _ => {}
+            }
+        }
+    }
+
+    fn set<'a>(&mut self, lexer: &mut Lexer<'a>, text: &'a [u8]) {
+        let mut from = lexer.offset();
+        let mut token = lexer.next();
+        if is_word(token, b"session") {
+            from = lexer.offset();
+            token = lexer.next();
+            if is_word(token, b"characteristics") || is_word(token, b"authorization") {
+                self.pin(Pin::Settings);
+                return skip(lexer);
+            }
+        }
+        for transient in [&b"local"[..], b"transaction", b"constraints"] {
+            if is_word(token, transient) {
+                return skip(lexer);
+            }
+        }
+        let name = match token {
+            Some(Token::Word(word)) if word.eq_ignore_ascii_case(b"time") => Some("timezone".to_owned()),
+            Some(Token::Word(word)) if word.eq_ignore_ascii_case(b"names") => Some("client_encoding".to_owned()),
+            Some(Token::Word(word)) if word.eq_ignore_ascii_case(b"xml") => Some("xmloption".to_owned()),
+            Some(Token::Word(word) | Token::Name(word)) => lower(word),
+            Some(Token::Text(_) | Token::Literal | Token::Sign(_)) | None => None,
+        };
+        let mut name = name;
+        let (mut last, mut end) = (None, lexer.offset());
+        loop {
+            match lexer.next() {
+                None | Some(Token::Sign(b';')) => break,
+                Some(Token::Sign(b'.')) if last.is_none() => match lexer.next() {
+                    Some(Token::Word(part) | Token::Name(part)) => {
+                        name = name.zip(lower(part)).map(|(name, part)| format!("{name}.{part}"));
+                    }
+                    Some(Token::Text(_) | Token::Literal | Token::Sign(_)) | None => name = None,
+                },
+                Some(token) => last = Some(token),
+            }
+            end = lexer.offset();
+        }
+        let sql = std::str::from_utf8(&text[from..end]).ok().map(str::trim).filter(|sql| sql.len() <= LONGEST_SETTING);
+        match (name, sql) {
+            (Some(name), Some(_)) if is_word(last, b"default") => self.list.push(Effect::Reset(name.into())),
+            (Some(_), Some(_)) if is_word(last, b"current") => {}
+            (Some(name), Some(sql)) if last.is_some() => {
+                self.list.push(Effect::Set(name.into(), Value::Sql(sql.into())));
+            }
+            _ => self.pin(Pin::Settings),
+        }
+    }
+
+    fn reset(&mut self, lexer: &mut Lexer<'_>) {
+        let mut name = String::new();
+        for token in lexer.by_ref().take_while(not_end) {
+            match token {
+                Token::Word(part) | Token::Name(part) => name.push_str(&String::from_utf8_lossy(part)),
+                Token::Sign(sign) => name.push(char::from(sign)),
+                Token::Text(_) | Token::Literal => {}
+            }
+        }
+        name.make_ascii_lowercase();
+        match name.as_str() {
+            "all" => self.list.push(Effect::ResetAll),
+            "timezone" => self.list.push(Effect::Reset("timezone".into())),
+            "sessionauthorization" => self.pin(Pin::Settings),
+            _ => self.list.push(Effect::Reset(name.into())),
+        }
+    }
+
+    fn discard(&mut self, lexer: &mut Lexer<'_>) {
+        if is_word(lexer.next(), b"all") {
+            self.list.push(Effect::DiscardAll);
+        }
+        skip(lexer);
+    }
+
+    fn deallocate(&mut self, lexer: &mut Lexer<'_>) {
+        let mut name = lexer.next();
+        if is_word(name, b"prepare") {
+            name = lexer.next();
+        }
+        match name {
+            Some(Token::Word(word)) if word.eq_ignore_ascii_case(b"all") => self.list.push(Effect::DeallocateAll),
+            Some(Token::Word(word)) => self.list.push(Effect::Deallocate(word.to_ascii_lowercase().into())),
+            Some(Token::Name(name)) => self.list.push(Effect::Deallocate(name.into())),
+            Some(Token::Text(_) | Token::Literal | Token::Sign(_)) | None => {}
+        }
+        if name != Some(Token::Sign(b';')) {
+            skip(lexer);
+        }
+    }
+
+    /// Behind the name of the function: `(name, value, is_local)`.
+    fn set_config<'a>(&mut self, lexer: &mut Lexer<'a>) {
+        let mut ahead = lexer.clone();
+        let mut arguments: [Option<Token<'a>>; 3] = [None; 3];
+        let (mut depth, mut at, mut simple) = (0_usize, 0_usize, true);
+        for token in ahead.by_ref() {
+            match token {
+                Token::Sign(b'(') => depth += 1,
+                Token::Sign(b')') if depth <= 1 => break,
+                Token::Sign(b')') => depth -= 1,
+                Token::Sign(b',') if depth == 1 => at += 1,
+                Token::Sign(b';') => break,
+                Token::Word(_) | Token::Name(_) | Token::Text(_) | Token::Literal | Token::Sign(_) => {
+                    match arguments.get_mut(at) {
+                        Some(argument) if argument.is_none() && depth == 1 => *argument = Some(token),
+                        // More than one token: an expression, unless it is the value, which only matters for the session.
+                        Some(_) | None => simple = simple && at == 1,
+                    }
+                }
+            }
+        }
+        let [name, value, local] = arguments;
+        let literal = |token| match token {
+            Some(Token::Text(text)) => std::str::from_utf8(text).ok().map(|text| text.replace("''", "'")),
+            Some(Token::Word(_) | Token::Name(_) | Token::Literal | Token::Sign(_)) | None => None,
+        };
+        let is_local = is_word(local, b"true") || matches!(local, Some(Token::Text(b"t" | b"true")));
+        if is_local && simple {
+            return;
+        }
+        match (literal(name), literal(value), is_word(local, b"false") && simple) {
+            (Some(name), Some(value), true) => {
+                self.list.push(Effect::Set(name.to_ascii_lowercase().into(), Value::Raw(value.into())));
+            }
+            _ => self.pin(Pin::Settings),
+        }
+    }
+
+    fn pin(&mut self, pin: Pin) {
+        self.list.push(Effect::Pin(pin));
+    }
+}
+
+/// Statements that are looked at for what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Set,
+    Reset,
+    Discard,
+    Deallocate,
+    Commit,
+    Prepare,
+    Listen,
+    Load,
+    Declare,
+    Call,
+}
+
+impl Verb {
+    fn of(word: &[u8]) -> Option<Self> {
+        const VERBS: [(&[u8], Verb); 12] = [
+            (b"set", Verb::Set),
+            (b"reset", Verb::Reset),
+            (b"discard", Verb::Discard),
+            (b"deallocate", Verb::Deallocate),
+            (b"commit", Verb::Commit),
+            (b"end", Verb::Commit),
+            (b"prepare", Verb::Prepare),
+            (b"listen", Verb::Listen),
+            (b"load", Verb::Load),
+            (b"declare", Verb::Declare),
+            (b"call", Verb::Call),
+            (b"do", Verb::Call),
+        ];
+        // Most statements begin with none of these letters.
+        if !matches!(word.first()? | 0x20, b's' | b'r' | b'd' | b'c' | b'e' | b'p' | b'l') {
+            return None;
+        }
+        VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|(_, verb)| *verb)
+    }
+}
+
+fn not_end(token: &Token<'_>) -> bool {
+    *token != Token::Sign(b';')
+}
+
+fn skip(lexer: &mut Lexer<'_>) {
+    lexer.by_ref().take_while(not_end).for_each(drop);
+}
+
+fn is(token: Token<'_>, word: &[u8]) -> bool {
+    matches!(token, Token::Word(given) if given.eq_ignore_ascii_case(word))
+}
+
+fn is_word(token: Option<Token<'_>>, word: &[u8]) -> bool {
+    token.is_some_and(|token| is(token, word))
+}
+
+fn lower(word: &[u8]) -> Option<String> {
+    std::str::from_utf8(word).ok().map(str::to_ascii_lowercase)
+}
+
+fn is_session_lock(word: &[u8]) -> bool {
+    const LOCKS: [&[u8]; 4] =
+        [b"pg_advisory_lock", b"pg_advisory_lock_shared", b"pg_try_advisory_lock", b"pg_try_advisory_lock_shared"];
+    LOCKS.iter().any(|lock| word.eq_ignore_ascii_case(lock))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(text: &str) -> Vec<Effect> {
+        Effects::of(text.as_bytes(), 0).list
+    }
+
+    fn set(name: &str, sql: &str) -> Effect {
+        Effect::Set(name.into(), Value::Sql(sql.into()))
+    }
+
+    #[test]
+    fn settings_are_told_by_name_and_kept_as_they_were_written() {
+        assert_eq!(of("SET search_path TO app, public"), [set("search_path", "search_path TO app, public")]);
+        assert_eq!(of("set session Work_Mem = '4MB';"), [set("work_mem", "Work_Mem = '4MB'")]);
+        assert_eq!(of("SET my.\"Tenant\" = '7' -- who\n"), [set("my.tenant", "my.\"Tenant\" = '7'")]);
+        assert_eq!(of("SET TIME ZONE 'UTC'"), [set("timezone", "TIME ZONE 'UTC'")]);
+        assert_eq!(of("SET NAMES 'LATIN1'"), [set("client_encoding", "NAMES 'LATIN1'")]);
+        assert_eq!(of("SET ROLE ada; SET a TO 1"), [set("role", "ROLE ada"), set("a", "a TO 1")]);
+        assert_eq!(of("SET a TO DEFAULT"), [Effect::Reset("a".into())]);
+        assert_eq!(of("RESET my.tenant; RESET ALL"), [Effect::Reset("my.tenant".into()), Effect::ResetAll]);
+        assert_eq!(of("DISCARD ALL"), [Effect::DiscardAll]);
+    }
+
+    #[test]
+    fn what_ends_with_its_transaction_leaves_no_trace() {
+        for text in [
+            "SET LOCAL a = 1",
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "SET CONSTRAINTS ALL DEFERRED",
+            "SELECT pg_advisory_xact_lock(1)",
+            "SELECT set_config('my.claims', $1, true), set_config('role', 'web', true)",
+            "DECLARE c CURSOR FOR SELECT 1",
+            "BEGIN; UPDATE a SET temp = 1; SELECT 'LISTEN x', \"set_config\", temperature FROM t",
+            "INSERT INTO t SELECT $$SET a = 1; LISTEN b$$",
+            "DISCARD PLANS",
+            "UNLISTEN x",
+        ] {
+            assert_eq!(of(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_moved_pins() {
+        for (text, pin) in [
+            ("LISTEN news", Pin::Listen),
+            ("/* x */ create temp table t()", Pin::Temporary),
+            ("CREATE UNLOGGED TABLE pg_temp.t ()", Pin::Temporary),
+            ("SELECT 1 INTO TEMPORARY t", Pin::Temporary),
+            ("SELECT pg_try_advisory_lock(1, 2)", Pin::AdvisoryLock),
+            ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Pin::HoldCursor),
+            ("PREPARE p AS SELECT 1", Pin::SqlPrepare),
+            ("SET SESSION AUTHORIZATION ada", Pin::Settings),
+            ("SELECT set_config($1, $2, false)", Pin::Settings),
+            ("SELECT set_config('a', 'b', $1)", Pin::Settings),
+            ("LOAD 'auto_explain'", Pin::Library),
+            ("SET", Pin::Settings),
+        ] {
+            assert_eq!(of(text), [Effect::Pin(pin)], "{text}");
+        }
+        assert_eq!(
+            of("SELECT pg_catalog.set_config('Search_Path', 'it''s', false)"),
+            [Effect::Set("search_path".into(), Value::Raw("it's".into()))]
+        );
+    }
+
+    #[test]
+    fn commits_and_prepared_names_are_told() {
+        for text in ["COMMIT", "insert into t values (1); end", "PREPARE TRANSACTION 'x'", "CALL p()", "DO $$ $$"] {
+            assert!(Effects::of(text.as_bytes(), 0).commits, "{text}");
+        }
+        assert!(!Effects::of(b"ROLLBACK", 0).commits);
+        assert_eq!(of("DEALLOCATE PREPARE S1"), [Effect::Deallocate(b"s1"[..].into())]);
+        assert_eq!(of("DEALLOCATE \"S1\""), [Effect::Deallocate(b"S1"[..].into())]);
+        assert_eq!(of("DEALLOCATE ALL"), [Effect::DeallocateAll]);
+        assert_eq!(Effects::of(b"SELECT 1;; ;SELECT 2", 0).statements, 2);
+    }
+
+    #[test]
+    fn of_a_text_too_long_to_read_only_a_script_pins() {
+        assert_eq!(Effects::of(b"INSERT INTO t VALUES ('aaa", 10).list, []);
+        assert_eq!(Effects::of(b"INSERT INTO t VALUES (1); INSERT", 10).list, [Effect::Pin(Pin::Unread)]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "(SET|RESET|DECLARE|set_config|DEALLOCATE|temp|[-a-c'\"$(),.;= ]){0,12}") {
+            let effects = Effects::of(text.as_bytes(), 0);
+            prop_assert!(effects.list.len() <= text.len());
+        }
+    }
+}
