@@ -10,7 +10,7 @@ use windlass_kit::{
 };
 
 use crate::{
-    app::Context,
+    app::{Context, proxies},
     config::Config,
     gc::Collector,
     ha::HaConfig,
@@ -64,7 +64,11 @@ pub(crate) fn spawn(
     shutdown.spawn("replication", TaskKind::Vital, driver);
 
     let reconciler = Reconciler { db: context.db.clone(), hosts: context.hosts.clone(), sagas: context.sagas.clone() };
-    shutdown.spawn("reconciler", TaskKind::Vital, reconciler.run(ownership, token()));
+    shutdown.spawn("reconciler", TaskKind::Vital, reconciler.run(ownership.clone(), token()));
+
+    let silence = proxies::silence(&context.config).unsigned_abs();
+    let endpoints = routes::endpoints::keep(context.db.clone(), context.routes.clone(), ownership, silence, token());
+    shutdown.spawn("endpoints", TaskKind::Vital, endpoints);
 
     let collector = Collector::new(context.db.clone(), context.config.retention.clone());
     shutdown.spawn("collector", TaskKind::Vital, collector.run(token()));

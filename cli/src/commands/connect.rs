@@ -32,6 +32,12 @@ pub(crate) struct Who {
     /// The database; the default one if not given
     #[arg(long, short, value_name = "DATABASE")]
     database: Option<String>,
+    /// Past the proxies, to the members themselves
+    #[arg(long)]
+    direct: bool,
+    /// To a replica, for reads that may be a little stale
+    #[arg(long)]
+    read_only: bool,
 }
 
 impl Who {
@@ -41,8 +47,8 @@ impl Who {
             name: cx.instance(name).await?,
             user: self.user.clone().unwrap_or_default(),
             database: self.database.clone().unwrap_or_default(),
-            direct: false,
-            read_only: false,
+            direct: self.direct,
+            read_only: self.read_only,
         };
         let api = cx.api().await?;
         api.call(async || api.instances().get_connection(request.clone()).await).await

@@ -24,6 +24,7 @@ async fn with_connection(engine: &'static str, client: &'static str, scheme: &'s
             client: client.to_owned(),
             state: pb::instance::State::Running.into(),
             via: "direct".to_owned(),
+            ..Default::default()
         })
     });
     bench

@@ -15,6 +15,7 @@ pub mod commands;
 pub mod consistency;
 mod db;
 pub mod drift;
+pub mod endpoints;
 mod error;
 pub mod events;
 pub mod ha;

@@ -3,6 +3,8 @@
 //! Invariants: enrolling is one transaction (proxy, token used); a revoked proxy keeps its row until another takes its
 //! name; signs of life reach the row only when it comes and now and then.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use windlass_core::{
@@ -201,6 +203,26 @@ impl Db {
         .await
         .db()?;
         Ok(row.map(ProxyRow::from))
+    }
+
+    /// Proxies that spoke within this time, by name.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn proxies_alive(&self, within: Duration) -> Result<Vec<ProxyRow>, Error> {
+        let rows = sqlx::query_as!(
+            Raw,
+            r#"select id as "id: ProxyId", name, address, port, domain, proxy_version, last_seen_time,
+                      certificate_expire_time, revoke_time, create_time
+                 from proxy
+                where revoke_time is null and last_seen_time > now() - make_interval(secs => $1)
+                order by name"#,
+            within.as_secs_f64()
+        )
+        .fetch_all(self.pool())
+        .await
+        .db()?;
+        Ok(rows.into_iter().map(ProxyRow::from).collect())
     }
 
     /// Proxies by name, later than `after`.

@@ -1,6 +1,7 @@
 //! `InstanceService`.
 
 use tonic::{Request, Response, Status};
+use windlass_core::member::MemberRole;
 use windlass_db::instances::InstanceFilter;
 use windlass_proto::api::v1::{self as pb, instance_service_server::InstanceService};
 
@@ -8,7 +9,7 @@ use super::{Api, convert::instances as convert, filter::Filter, page::Page, proj
 use crate::{
     app::{
         Caller,
-        instances::{self, Listed},
+        instances::{self, Listed, Via, Wanted},
     },
     sagas::{instance_delete::Disposal, instance_update::RestartPolicy},
 };
@@ -172,7 +173,13 @@ impl InstanceService for Api {
     ) -> Result<Response<pb::Connection>, Status> {
         self.read(request, async |ctx, caller: &Caller, message| {
             let name = convert::name("name", &message.name)?;
-            let found = instances::connection(ctx, caller, &name, &message.user, &message.database).await?;
+            let wanted = Wanted {
+                user: message.user,
+                database: message.database,
+                via: if message.direct { Via::Direct } else { Via::Proxy },
+                role: if message.read_only { MemberRole::Replica } else { MemberRole::Primary },
+            };
+            let found = instances::connection(ctx, caller, &name, &wanted).await?;
             Ok(convert::connection(&found, ctx.authority.ca_pem()))
         })
         .await

@@ -2,7 +2,7 @@
 //!
 //! The use cases of the proxies themselves own their transaction, because each of their calls is safe to repeat.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use windlass_core::{
     Error, Reason,
     error::ErrorKind,
@@ -19,10 +19,13 @@ use windlass_db::{
 };
 
 use super::{Caller, Context};
-use crate::pki::{Admission, JoinToken, RequestedKey, SignedCert, TokenFacts, TokenUse, admit};
+use crate::{
+    config::Config,
+    pki::{Admission, JoinToken, RequestedKey, SignedCert, TokenFacts, TokenUse, admit},
+};
 
 /// A proxy that was not heard for so much longer than its polls are held is offline.
-const GRACE: jiff::SignedDuration = jiff::SignedDuration::from_secs(15);
+const GRACE: SignedDuration = SignedDuration::from_secs(15);
 /// Most names in the certificate that clients see; what is beyond has to use user suffixes or its own certificate.
 const NAMES: usize = 500;
 
@@ -120,9 +123,14 @@ pub async fn heard(ctx: &Context, proxy: ProxyId) -> Result<ProxyRow, Error> {
     ctx.db.proxy_heard(proxy).await?.ok_or_else(|| revoked(proxy))
 }
 
+/// How long a proxy may be quiet before it counts as gone.
+pub fn silence(config: &Config) -> SignedDuration {
+    config.cadence.poll_hold + GRACE
+}
+
 /// Whether a proxy is connected.
 pub fn state(ctx: &Context, row: &ProxyRow) -> ProxyState {
-    let silence = ctx.config.cadence.poll_hold + GRACE;
+    let silence = silence(&ctx.config);
     match (row.revoke_time, row.last_seen_time) {
         (Some(_), _) => ProxyState::Revoked,
         (None, Some(seen)) if Timestamp::now().duration_since(seen) < silence => ProxyState::Online,

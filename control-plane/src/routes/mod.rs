@@ -7,13 +7,16 @@
 //!
 //! A crash in the middle loses the book; proxies notice by the cursor and get everything again.
 
+mod address;
 mod book;
 mod derive;
+pub(crate) mod endpoints;
 mod followers;
 mod keeper;
 mod reports;
 mod route;
 
+pub use address::{ProxyAddress, through};
 pub use book::{Answer, Routes, Wakes};
 pub use followers::Follower;
 pub use reports::{EvidenceSeen, PauseSeen, Reports};

@@ -8,7 +8,7 @@ use windlass_core::{
     instance::{Health, Lifecycle, PlacementRules},
     name::split_path,
 };
-use windlass_db::{members::MemberRow, supply::OfferedVersion};
+use windlass_db::{endpoints::EndpointRow, members::MemberRow, supply::OfferedVersion};
 use windlass_logic::placement::Verdict;
 use windlass_proto::{
     agent::v1::MemberFacts,
@@ -21,7 +21,7 @@ use crate::{
     app::{
         hosts,
         instances::{
-            Connection, CreateInstance, Explanation, InstanceName, InstanceView, ParameterView, UpdateInstance,
+            Connection, CreateInstance, Explanation, InstanceName, InstanceView, ParameterView, UpdateInstance, Via,
         },
     },
 };
@@ -40,7 +40,7 @@ const PATHS: &[&str] = &[
 
 /// An instance for the wire.
 pub(in crate::api) fn instance(view: InstanceView) -> pb::Instance {
-    let InstanceView { row, members } = view;
+    let InstanceView { row, members, endpoints } = view;
     pb::Instance {
         name: row.path(),
         uid: row.id.to_string(),
@@ -58,7 +58,7 @@ pub(in crate::api) fn instance(view: InstanceView) -> pb::Instance {
         state: state(row.lifecycle).into(),
         health: health(row.health).into(),
         health_reasons: row.health_reasons,
-        endpoints: members.iter().filter_map(endpoint).collect(),
+        endpoints: proxied(endpoints).chain(members.iter().filter_map(endpoint)).collect(),
         reconciling: row.lifecycle.transient() || row.observed_generation < row.generation,
         members: members.into_iter().map(member).collect(),
         pending_restart: row.pending_restart,
@@ -74,6 +74,16 @@ pub(in crate::api) fn instance(view: InstanceView) -> pb::Instance {
         replication: Some(replication::shown(&row.spec.replication)),
         replication_status: None,
     }
+}
+
+/// Those of members are read from the members, so that they are never late.
+fn proxied(endpoints: Vec<EndpointRow>) -> impl Iterator<Item = pb::Endpoint> {
+    endpoints.into_iter().filter(|endpoint| endpoint.via == "proxy").map(|endpoint| pb::Endpoint {
+        host: endpoint.host,
+        port: endpoint.port.into(),
+        role: endpoint.role,
+        via: endpoint.via,
+    })
 }
 
 fn endpoint(member: &MemberRow) -> Option<pb::Endpoint> {
@@ -214,10 +224,11 @@ fn verdict(verdict: Verdict) -> pb::HostVerdict {
 
 /// Credentials for the wire.
 pub(in crate::api) fn connection(given: &Connection, ca_pem: &str) -> pb::Connection {
+    let (host, port) = given.addresses.first().cloned().unwrap_or_default();
     pb::Connection {
         engine: given.engine.to_string(),
-        host: given.host.clone(),
-        port: given.port.into(),
+        host,
+        port: port.into(),
         user: given.user.clone(),
         password: given.password.expose_secret().to_owned(),
         database: given.database.clone(),
@@ -225,7 +236,20 @@ pub(in crate::api) fn connection(given: &Connection, ca_pem: &str) -> pb::Connec
         uri: given.uri.clone(),
         client: given.engine.descriptor().client.to_owned(),
         state: state(given.lifecycle).into(),
-        via: "direct".to_owned(),
+        via: via(given.via).to_owned(),
+        addresses: given
+            .addresses
+            .iter()
+            .map(|(host, port)| pb::connection::Address { host: host.clone(), port: u32::from(*port) })
+            .collect(),
+        session_attributes: given.session_attributes.unwrap_or_default().to_owned(),
+    }
+}
+
+fn via(via: Via) -> &'static str {
+    match via {
+        Via::Proxy => "proxy",
+        Via::Direct => "direct",
     }
 }
 

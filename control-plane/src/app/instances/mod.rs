@@ -19,7 +19,7 @@ mod tests;
 mod update;
 mod validate;
 
-pub use connection::{Connection, connection};
+pub use connection::{Connection, Via, Wanted, connection};
 pub use create::{CreateInstance, create};
 pub use delete::{delete, undelete};
 pub use explain::{Explanation, explain};

@@ -5,6 +5,7 @@ use windlass_core::{
 };
 use windlass_db::{
     PgConnection,
+    endpoints::EndpointRow,
     instances::{InstanceRow, instance_by_id_tx, instance_last_deleted_tx, instance_lock_tx, instance_named_tx},
     members::{MemberRow, members_of_tx},
 };
@@ -35,6 +36,8 @@ pub struct InstanceView {
     pub row: InstanceRow,
     /// Its members.
     pub members: Vec<MemberRow>,
+    /// Where clients reach it.
+    pub endpoints: Vec<EndpointRow>,
 }
 
 /// Which instance a name that several had means.

@@ -3,6 +3,7 @@
 use windlass_core::{Error, id::InstanceId, role::Permission};
 use windlass_db::{
     PgConnection,
+    endpoints::endpoints_of_tx,
     instances::{InstanceFilter, instance_by_id_tx, instances_list_tx},
     members::members_of_tx,
     supply::{self, OfferedVersion},
@@ -19,7 +20,8 @@ pub async fn get(cx: &Context, caller: &Caller, name: &InstanceName) -> Result<I
     let mut tx = cx.db.begin().await?;
     let row = find(&mut tx, caller, name, Permission::ProjectRead, Named::Present).await?;
     let members = members_of_tx(&mut tx, &[row.id]).await?;
-    Ok(InstanceView { row, members })
+    let endpoints = endpoints_of_tx(&mut tx, &[row.id]).await?;
+    Ok(InstanceView { row, members, endpoints })
 }
 
 /// The instance as this transaction sees it; the answer of a dry run.
@@ -29,7 +31,8 @@ pub async fn get(cx: &Context, caller: &Caller, name: &InstanceName) -> Result<I
 pub async fn view_tx(tx: &mut PgConnection, id: InstanceId) -> Result<InstanceView, Error> {
     let row = instance_by_id_tx(tx, id).await?.ok_or_else(|| Error::not_found("instance", id))?;
     let members = members_of_tx(tx, &[id]).await?;
-    Ok(InstanceView { row, members })
+    let endpoints = endpoints_of_tx(tx, &[id]).await?;
+    Ok(InstanceView { row, members, endpoints })
 }
 
 /// A page of the instances of a project, or (`project` None) of all that the caller may see, by id.
@@ -55,6 +58,7 @@ pub async fn list(
     let rows = instances_list_tx(&mut tx, &InstanceFilter { project, ..filter }, after, limit).await?;
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
     let mut members = members_of_tx(&mut tx, &ids).await?.into_iter().peekable();
+    let mut endpoints = endpoints_of_tx(&mut tx, &ids).await?.into_iter().peekable();
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -62,7 +66,11 @@ pub async fn list(
             while let Some(member) = members.next_if(|member| member.instance_id == row.id) {
                 own.push(member);
             }
-            InstanceView { row, members: own }
+            let mut reached = Vec::new();
+            while let Some(endpoint) = endpoints.next_if(|endpoint| endpoint.instance_id == row.id) {
+                reached.push(endpoint);
+            }
+            InstanceView { row, members: own, endpoints: reached }
         })
         .collect())
 }

@@ -45,6 +45,8 @@ pub struct Descriptor {
     pub has_extensions: bool,
     /// Whether an instance may have replicas.
     pub has_replicas: bool,
+    /// Whether proxies speak its protocol.
+    pub has_proxy: bool,
     /// How users' passwords are stored.
     pub verifier: VerifierKind,
     /// Parameters that Windlass sets itself, each with the reason; a user may not set them.

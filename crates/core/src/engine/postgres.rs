@@ -13,6 +13,7 @@ pub(super) const DESCRIPTOR: Descriptor = Descriptor {
     admin_user: "app",
     has_extensions: true,
     has_replicas: true,
+    has_proxy: true,
     verifier: VerifierKind::ScramSha256,
     managed_parameters: &[
         ("listen_addresses", "the address is the host's"),

@@ -6,12 +6,13 @@ use windlass_core::{
     command::CommandKind,
     engine::Engine,
     id::OperationId,
+    member::MemberRole,
     object::{ObjectKind, ObjectState},
 };
 
 use crate::{
     app::{
-        instances::{self, CreateInstance},
+        instances::{self, CreateInstance, Via, Wanted},
         objects::{self, CreateObject},
     },
     testbed::{Bed, ask, name},
@@ -145,15 +146,17 @@ async fn a_given_or_made_password_is_read_back_and_each_reading_leaves_an_event(
     let given = CreateObject { password: "correct horse battery".into(), ..new(ObjectKind::User, "ann") };
     let operation = create(&bed, given).await.expect("accepted");
     bed.succeed(operation).await;
-    let connection = instances::connection(&bed.cx, &bed.caller, &name("pg-1"), "ann", "").await.expect("a connection");
+    let connection =
+        instances::connection(&bed.cx, &bed.caller, &name("pg-1"), &wanted("ann", "")).await.expect("a connection");
     assert_eq!(connection.password.expose_secret(), "correct horse battery");
-    assert_eq!((connection.port, connection.uri.as_str()), (20000, "postgresql://ann@h1.test:20000/app"));
-    let admin = instances::connection(&bed.cx, &bed.caller, &name("pg-1"), "", "").await.expect("a connection");
+    assert_eq!((connection.addresses[0].1, connection.uri.as_str()), (20000, "postgresql://ann@h1.test:20000/app"));
+    let admin =
+        instances::connection(&bed.cx, &bed.caller, &name("pg-1"), &wanted("", "")).await.expect("a connection");
     assert_eq!((admin.user.as_str(), admin.password.expose_secret().len()), ("app", 32));
     let reads = "select count(*) from event where kind = 'credentials.read' and instance_id is not null";
     assert_eq!(bed.count(reads).await, 2);
     for (user, database) in [("bob", ""), ("ann", "none")] {
-        let error = instances::connection(&bed.cx, &bed.caller, &name("pg-1"), user, database).await;
+        let error = instances::connection(&bed.cx, &bed.caller, &name("pg-1"), &wanted(user, database)).await;
         assert_eq!(error.expect_err("unknown").reason, Reason::NotFound);
     }
     assert_eq!(bed.count("select count(*) from event e where e::text like '%battery%'").await, 0);
@@ -171,4 +174,8 @@ async fn a_stopped_instance_takes_no_objects() {
     let error = create(&bed, new(ObjectKind::Database, "orders")).await.expect_err("stopped");
     assert_eq!((error.reason, error.metadata["state"].as_str()), (Reason::StateForbids, "STOPPED"));
     bed.check().await;
+}
+
+fn wanted(user: &str, database: &str) -> Wanted {
+    Wanted { user: user.to_owned(), database: database.to_owned(), via: Via::Proxy, role: MemberRole::Primary }
 }

@@ -7,7 +7,7 @@ use windlass_core::{
     host::HostState,
     id::{ApiKeyId, ProjectId},
     instance::{Health, Lifecycle},
-    member::Process,
+    member::{MemberRole, Process},
     role::{Role, Scope},
 };
 use windlass_db::{
@@ -18,7 +18,7 @@ use windlass_db::{
 use crate::{
     app::{
         Caller,
-        instances::{self, CreateInstance, Listed, Origin},
+        instances::{self, CreateInstance, Listed, Origin, Via, Wanted},
     },
     sagas::observe,
     testbed::{Bed, ask, name},
@@ -55,7 +55,8 @@ async fn lists_are_paged_filtered_and_limited_to_what_a_key_may_see() {
     assert!(all.is_empty());
     let viewer = Caller { role: Role::Viewer, ..bed.caller.clone() };
     instances::get(&bed.cx, &viewer, &name("a")).await.expect("may read");
-    let error = instances::connection(&bed.cx, &viewer, &name("a"), "", "").await.expect_err("may not read secrets");
+    let wanted = Wanted { user: String::new(), database: String::new(), via: Via::Proxy, role: MemberRole::Primary };
+    let error = instances::connection(&bed.cx, &viewer, &name("a"), &wanted).await.expect_err("may not read secrets");
     assert_eq!(error.reason, Reason::PermissionMissing);
 }
 
