@@ -179,7 +179,7 @@ fn voters(cluster: &Cluster, observed: &Observed, seals: Seals) -> Vec<Voter> {
                 barrier: facts.barrier,
                 nonce: facts.lineage.nonce,
                 flushed: if same_system(cluster, facts) { facts.flushed } else { 0 },
-                replaying: facts.replayed < facts.flushed,
+                replayed: facts.replayed,
                 priority: member.priority,
             })
         })

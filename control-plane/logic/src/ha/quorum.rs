@@ -32,10 +32,17 @@ pub(super) struct Voter {
     pub(super) nonce: Option<Uuid>,
     /// Durable end; 0 if it has no data.
     pub(super) flushed: u64,
-    /// It has received more than it replayed, so that its barrier may be older than its data.
-    pub(super) replaying: bool,
+    /// Replayed end.
+    pub(super) replayed: u64,
     /// Among equals the higher one wins.
     pub(super) priority: i32,
+}
+
+impl Voter {
+    /// It has received more than it replayed, so its barrier may be older than its data.
+    fn is_replaying(&self) -> bool {
+        self.replayed < self.flushed
+    }
 }
 
 /// Who may be promoted.
@@ -116,7 +123,7 @@ fn of_reign<'a>(voters: &'a [Voter], reign: &'a Reign) -> impl Iterator<Item = &
 /// The sealed members that have nothing beyond `voter` cover every set that may count for it.
 fn covered_by(voter: &Voter, voters: &[Voter], reign: &Reign) -> bool {
     let behind = |other: &&Voter| {
-        let elsewhere = other.barrier.epoch < reign.epoch && !other.replaying;
+        let elsewhere = other.barrier.epoch < reign.epoch && !other.is_replaying();
         other.sealed && other.flushed > 0 && (elsewhere || other.flushed <= voter.flushed)
     };
     let quorum: BTreeSet<MemberId> = voters.iter().filter(behind).map(|other| other.id).collect();
@@ -126,8 +133,9 @@ fn covered_by(voter: &Voter, voters: &[Voter], reign: &Reign) -> bool {
 
 /// So many members of each set are sealed without its barrier that it can never have been acknowledged.
 fn never_opened(voters: &[Voter], reign: &Reign) -> bool {
-    let without =
-        |voter: &&Voter| voter.sealed && voter.flushed > 0 && !voter.replaying && voter.barrier.epoch < reign.epoch;
+    let without = |voter: &&Voter| {
+        voter.sealed && voter.flushed > 0 && !voter.is_replaying() && voter.barrier.epoch < reign.epoch
+    };
     covers(&voters.iter().filter(without).map(|voter| voter.id).collect(), &reign.sets)
 }
 
@@ -158,7 +166,7 @@ fn missing(cluster: &Cluster, voters: &[Voter], reign: &Reign) -> String {
             );
         }
     }
-    if voters.iter().any(|voter| voter.sealed && voter.replaying) {
+    if voters.iter().any(|voter| voter.sealed && voter.is_replaying()) {
         return format!("epoch {}: the sealed members are still replaying what they received", reign.epoch);
     }
     let furthest = voters.iter().filter(|voter| voter.sealed).max_by_key(|voter| voter.flushed);

@@ -6,7 +6,7 @@ use windlass_core::replication::ReplicaState;
 
 use super::{
     acks::{self, Joining},
-    cluster::Cluster,
+    cluster::{Cluster, Kind, Stay},
     decide::Draft,
     election,
     facts::Facts,
@@ -45,6 +45,7 @@ pub(super) fn step(draft: &mut Draft<'_>) {
     let patience = Duration::from_millis(draft.now.timings().shrink_ms.into());
     acks::follow(draft, &leader, joining, patience);
     care(draft);
+    progress(draft);
     if let Intent::Switchover { id, to, patience } = draft.now.intent {
         switchover::begin(draft, &leader, id, to, patience);
     }
@@ -145,6 +146,31 @@ pub(super) fn give_up_switchover(draft: &mut Draft<'_>, cause: &str) {
         draft.next.intent = Intent::None;
     }
     draft.next.outcome = Some(Outcome { id, failure: cause.to_owned() });
+}
+
+/// Says which members do not follow yet, and how far they are.
+fn progress(draft: &mut Draft<'_>) {
+    let detect = Duration::from_millis(draft.now.timings().detect_ms.into());
+    for (id, member) in &draft.now.members {
+        if *id == draft.now.reign.leader {
+            continue;
+        }
+        let name = draft.now.name(*id);
+        let Some(facts) = draft.observed.fresh(*id, detect) else {
+            draft.wait(format!("{name} does not answer"));
+            continue;
+        };
+        let done = match (member.stay, facts.state) {
+            (Stay::Leaving, ReplicaState::Resting) | (Stay::Staying, ReplicaState::Standby) => true,
+            (Stay::Staying, ReplicaState::Catchup) => member.kind == Kind::Asynchronous,
+            (Stay::Staying | Stay::Leaving, _) => false,
+        };
+        if !done {
+            let percent = facts.progress_percent.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
+            let because = if facts.reason.is_empty() { String::new() } else { format!(": {}", facts.reason) };
+            draft.wait(format!("{name} is {}{percent}{because}", facts.state));
+        }
+    }
 }
 
 /// Members whose data is not trusted are copied anew once nothing depends on them.

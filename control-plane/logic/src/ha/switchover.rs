@@ -81,7 +81,7 @@ fn ready(draft: &Draft<'_>, leader: &Facts, to: Option<MemberId>) -> Result<Memb
     };
     let best = candidates.iter().filter(|id| unfit(id).is_none()).max_by_key(|id| rank(id));
     best.copied().ok_or_else(|| {
-        candidates.iter().find_map(|id| unfit(id)).unwrap_or_else(|| "no replica acknowledges commits".to_owned())
+        candidates.iter().find_map(unfit).unwrap_or_else(|| "no replica acknowledges commits".to_owned())
     })
 }
 

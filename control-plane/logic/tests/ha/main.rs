@@ -1,0 +1,9 @@
+//! High availability: the thin path, every row of the evidence table, every size of cluster, random schedules and an
+//! exhaustive model around the real decisions.
+
+mod evidence;
+mod model;
+mod random;
+mod sizes;
+mod thin;
+mod world;
