@@ -75,10 +75,13 @@ pub(super) fn step(draft: &mut Draft<'_>, election: &Election, nonce: Uuid) {
 
 fn promote(draft: &mut Draft<'_>, voters: &[Voter], chosen: Winner, nonce: Uuid) {
     let former = draft.now.reign.leader;
-    let unsealed: Vec<_> = voters
+    let unsealed: Vec<_> = draft
+        .now
+        .members
         .iter()
-        .filter(|voter| voter.alive && voter.eligible && !voter.sealed && voter.id != former)
-        .map(|voter| voter.id)
+        .filter(|(id, member)| member.counts() && **id != former && !silent(draft.observed, draft.now, **id))
+        .map(|(id, _)| *id)
+        .filter(|id| !voters.iter().any(|voter| voter.id == *id && (voter.sealed || !voter.eligible)))
         .collect();
     if !unsealed.is_empty() && draft.observed.step_for < STRAGGLERS {
         return draft.wait(format!("waiting a moment for {} to be sealed too", draft.now.names(&unsealed)));

@@ -131,7 +131,8 @@ fn goal(cluster: &Cluster, id: MemberId, members: &[Address]) -> Option<Goal> {
         Some(Goal::Follow {
             nonce: cluster.reign.nonce,
             leader: address(cluster, cluster.reign.leader)?,
-            may_acknowledge: member.counts(),
+            // One that leaves goes on acknowledging until the leader no longer waits for it.
+            may_acknowledge: member.counts() || cluster.acks().contains(&id),
             clone_anew: member.clone_anew,
             members: members.to_vec(),
         })

@@ -43,11 +43,29 @@ pub(super) fn step(draft: &mut Draft<'_>, step: RestStep) {
     }
 }
 
-/// At rest, or on a host that does not answer and so cannot be told.
+/// Its server does not run any more and its agent knows that it shall not; or its host does not answer, so that it
+/// cannot be told.
 fn is_at_rest(draft: &Draft<'_>, id: MemberId) -> bool {
     let detect = Duration::from_millis(draft.now.timings().detect_ms.into());
-    match draft.observed.fresh(id, detect) {
-        Some(facts) => facts.state == ReplicaState::Resting,
-        None => draft.observed.step_for >= detect * 2,
+    let Some(facts) = draft.observed.fresh(id, detect) else { return draft.observed.step_for >= detect * 2 };
+    let told = draft.now.members.get(&id).is_some_and(|member| facts.applied_rev >= member.order_rev);
+    match facts.state {
+        ReplicaState::Resting => true,
+        // Stopped already, or nothing that could run.
+        ReplicaState::CleanStop
+        | ReplicaState::Demoted
+        | ReplicaState::Crashed
+        | ReplicaState::New
+        | ReplicaState::Quarantine => told && draft.observed.step_for >= detect,
+        ReplicaState::Cloning
+        | ReplicaState::Catchup
+        | ReplicaState::Standby
+        | ReplicaState::Sealed
+        | ReplicaState::Promoting
+        | ReplicaState::Gated
+        | ReplicaState::Open
+        | ReplicaState::Fenced
+        | ReplicaState::Draining
+        | ReplicaState::Rejoining => false,
     }
 }

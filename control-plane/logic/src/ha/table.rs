@@ -15,7 +15,6 @@ pub const TABLE: &[(ReplicaState, ReplicaGoal, &[u8])] = {
     &[
         // The leader of the epoch.
         (New, Lead, &[1]),
-        (Cloning, Lead, &[9]),
         (Catchup, Lead, &[9]),
         (Standby, Lead, &[9]),
         (Sealed, Lead, &[9]),

@@ -6,4 +6,5 @@ mod model;
 mod random;
 mod sizes;
 mod thin;
+mod values;
 mod world;
