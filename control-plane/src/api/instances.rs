@@ -3,13 +3,14 @@
 use tonic::{Request, Response, Status};
 use windlass_core::member::MemberRole;
 use windlass_db::instances::InstanceFilter;
+use windlass_logic::ha::{Loss, Patience};
 use windlass_proto::api::v1::{self as pb, instance_service_server::InstanceService};
 
 use super::{Api, convert::instances as convert, filter::Filter, page::Page, projects::parent};
 use crate::{
     app::{
         Caller,
-        instances::{self, Listed, Via, Wanted},
+        instances::{self, Listed, NewReplica, Via, Wanted},
     },
     sagas::{instance_delete::Disposal, instance_update::RestartPolicy},
 };
@@ -136,24 +137,54 @@ impl InstanceService for Api {
 
     async fn switchover_instance(
         &self,
-        _: Request<pb::SwitchoverInstanceRequest>,
+        request: Request<pb::SwitchoverInstanceRequest>,
     ) -> Result<Response<pb::Operation>, Status> {
-        Err(Status::unimplemented("switchover_instance"))
+        self.operate(request, |_, tx, caller, message| {
+            Box::pin(async move {
+                let name = convert::name("name", &message.name)?;
+                let patience = if message.end_transactions { Patience::EndTransactions } else { Patience::GiveUp };
+                instances::switchover(tx, caller, &name, &message.etag, &message.to, patience).await
+            })
+        })
+        .await
     }
 
     async fn failover_instance(
         &self,
-        _: Request<pb::FailoverInstanceRequest>,
+        request: Request<pb::FailoverInstanceRequest>,
     ) -> Result<Response<pb::Operation>, Status> {
-        Err(Status::unimplemented("failover_instance"))
+        self.operate(request, |_, tx, caller, message| {
+            Box::pin(async move {
+                let name = convert::name("name", &message.name)?;
+                let loss = if message.allow_data_loss { Loss::Allowed } else { Loss::Forbidden };
+                instances::failover(tx, caller, &name, &message.etag, &message.to, loss).await
+            })
+        })
+        .await
     }
 
-    async fn add_replica(&self, _: Request<pb::AddReplicaRequest>) -> Result<Response<pb::Operation>, Status> {
-        Err(Status::unimplemented("add_replica"))
+    async fn add_replica(&self, request: Request<pb::AddReplicaRequest>) -> Result<Response<pb::Operation>, Status> {
+        self.operate(request, |_, tx, caller, message| {
+            Box::pin(async move {
+                let name = convert::name("name", &message.name)?;
+                let replica = NewReplica { asynchronous: message.asynchronous, host: message.host };
+                instances::add_replica(tx, caller, &name, &message.etag, &replica).await
+            })
+        })
+        .await
     }
 
-    async fn remove_replica(&self, _: Request<pb::RemoveReplicaRequest>) -> Result<Response<pb::Operation>, Status> {
-        Err(Status::unimplemented("remove_replica"))
+    async fn remove_replica(
+        &self,
+        request: Request<pb::RemoveReplicaRequest>,
+    ) -> Result<Response<pb::Operation>, Status> {
+        self.operate(request, |_, tx, caller, message| {
+            Box::pin(async move {
+                let name = convert::name("name", &message.name)?;
+                instances::remove_replica(tx, caller, &name, &message.etag, &message.member).await
+            })
+        })
+        .await
     }
 
     async fn explain_instance(

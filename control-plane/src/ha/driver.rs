@@ -79,6 +79,28 @@ impl Ha {
         Ok(())
     }
 
+    /// Everything that is due under this term, by hand: for tests without a running driver.
+    #[cfg(test)]
+    pub(crate) async fn turn(&self, guard: &Guard) -> Result<(), Error> {
+        if self.table().term.as_ref().is_none_or(|term| term.guard != *guard) {
+            self.load(guard).await?;
+        }
+        loop {
+            let now = self.now();
+            let reload = std::mem::take(&mut self.table().reload);
+            for id in &reload {
+                self.reload(*id).await?;
+            }
+            let jobs = self.table().due(now, &|_, _| Vec::new());
+            if jobs.is_empty() && reload.is_empty() {
+                return Ok(());
+            }
+            for job in jobs {
+                self.store(guard, job).await?;
+            }
+        }
+    }
+
     /// Follows the lease. True while this node decides.
     async fn own(&self, ownership: &Ownership) -> bool {
         let held = ownership.current();

@@ -28,7 +28,7 @@ use super::{
 /// A cluster is looked at this often though nothing was reported, because silence is no report.
 const IDLE: Duration = Duration::from_millis(500);
 /// The shortest time between two looks that nothing but time asks for.
-const SOONEST: Duration = Duration::from_millis(100);
+const SOONEST: Duration = Duration::from_millis(10);
 /// Silence that counts towards a mass silence: two reports are missing.
 const MISSING: Duration = Duration::from_millis(1200);
 /// Those that fell silent within this fell silent at once.

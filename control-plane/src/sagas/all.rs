@@ -1,9 +1,10 @@
 //! The list of all sagas that this binary carries out.
 
 use super::{
-    Registry, instance_create::InstanceCreate, instance_delete::InstanceDelete, instance_purge::InstancePurge,
-    instance_restart::InstanceRestart, instance_start::InstanceStart, instance_stop::InstanceStop,
-    instance_undelete::InstanceUndelete, instance_update::InstanceUpdate, object_apply::ObjectApply,
+    Registry, instance_create::InstanceCreate, instance_delete::InstanceDelete, instance_failover::InstanceFailover,
+    instance_purge::InstancePurge, instance_restart::InstanceRestart, instance_start::InstanceStart,
+    instance_stop::InstanceStop, instance_switchover::InstanceSwitchover, instance_undelete::InstanceUndelete,
+    instance_update::InstanceUpdate, object_apply::ObjectApply, replica_add::ReplicaAdd, replica_remove::ReplicaRemove,
 };
 
 /// Every saga.
@@ -11,13 +12,17 @@ pub fn registry() -> Registry {
     Registry::new()
         .with::<InstanceCreate>()
         .with::<InstanceDelete>()
+        .with::<InstanceFailover>()
         .with::<InstancePurge>()
         .with::<InstanceRestart>()
         .with::<InstanceStart>()
         .with::<InstanceStop>()
+        .with::<InstanceSwitchover>()
         .with::<InstanceUndelete>()
         .with::<InstanceUpdate>()
         .with::<ObjectApply>()
+        .with::<ReplicaAdd>()
+        .with::<ReplicaRemove>()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! the reconciler brings the member to it when the host is back. Only a host that answers and cannot restore leaves the
 //! instance in ERROR.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use windlass_core::{
     Error, Reason,
@@ -23,7 +24,7 @@ use super::{
     Outcome, Progress, StepContext,
     goal::DataSource,
     members::{self, Applied},
-    observe,
+    observe, replication,
 };
 
 /// State of a change.
@@ -39,6 +40,9 @@ pub struct Data {
     pub fault: Option<Error>,
     /// How far the way back came.
     pub back: WayBack,
+    /// Until when the cluster may be waited for.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 /// How far a failed change was taken back.
@@ -61,6 +65,7 @@ impl Data {
             was: before.lifecycle,
             fault: before.error.clone(),
             back: WayBack::Ahead,
+            until: None,
         }
     }
 }
@@ -88,16 +93,32 @@ pub(super) async fn apply(ctx: &mut StepContext, key: &str, data: &Data) -> Resu
     // A delete that failed half-way may have put the data aside.
     let source = if data.was == Lifecycle::Error { DataSource::Retained } else { DataSource::Existing };
     let mut seen = Vec::new();
-    let reachable: Vec<_> =
-        team.replicas().iter().filter(|member| member.host_state == HostState::Online).cloned().collect();
-    for part in [&reachable[..], std::slice::from_ref(team.primary()?)] {
-        match members::apply(ctx, key, &team, part, source).await? {
+    // One after the other, so that commits never lack more than one replica.
+    let replicas = members::reachable(team.replicas());
+    for member in replicas.iter().chain([team.primary()?]) {
+        match members::apply(ctx, key, &team, std::slice::from_ref(member), source).await? {
             Applied::Waiting(progress) => return Ok(Reached::NotYet(progress)),
             Applied::Failed { error, .. } => return Err(error),
             Applied::Done(facts) => seen.extend(facts),
         }
     }
     Ok(Reached::There(seen))
+}
+
+/// Brings the members of a replicated instance to rest in order, so that nobody fails over.
+pub(super) async fn rest(ctx: &mut StepContext, data: &mut Data) -> Result<Progress, Error> {
+    if replication::lock(ctx, data.instance).await?.is_none() {
+        return Progress::done("one member");
+    }
+    replication::rest(ctx, data.instance, &mut data.until).await
+}
+
+/// Undoes [`rest`], and starts what is at rest: waits until a member takes writes.
+pub(super) async fn open(ctx: &mut StepContext, data: &mut Data) -> Result<Progress, Error> {
+    if replication::lock(ctx, data.instance).await?.is_none() {
+        return Progress::done("one member");
+    }
+    replication::resume(ctx, data.instance, &mut data.until).await
 }
 
 /// How far an apply came.

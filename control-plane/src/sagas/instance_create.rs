@@ -37,7 +37,7 @@ use super::{
     Outcome, Progress, Saga, Step, StepContext, StepFuture,
     goal::{DataSource, member_goal, object_order},
     members::{self, Applied},
-    replication,
+    replication::{self, Load},
 };
 
 /// Ports tried on one host before giving up.
@@ -201,7 +201,7 @@ fn replicate<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a>
             return Progress::done("one member");
         }
         replication::found(ctx, &team).await?;
-        replication::until_acknowledged(ctx, &team, &mut data.patience).await
+        replication::until_acknowledged(ctx, &team, &mut data.patience, Load::Empty).await
     })
 }
 

@@ -5,17 +5,17 @@
 //! answers and cannot do it leaves the instance in ERROR, to be deleted again.
 
 use futures::future::BoxFuture;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use windlass_core::{
-    Error,
+    Error, Reason,
     id::InstanceId,
     instance::{Lifecycle, LifecycleEvent},
     operation::OperationKind,
 };
 use windlass_db::{events::NewEvent, instances, reservations};
 
-use super::{Outcome, Progress, Saga, Step, StepContext, StepFuture, members};
+use super::{Outcome, Progress, Saga, Step, StepContext, StepFuture, members, replication};
 
 /// What becomes of a deleted instance's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Data {
     pub disposal: Disposal,
     /// How long the data is kept.
     pub window: SignedDuration,
+    /// Until when replicas may take to come to rest.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 impl Saga for InstanceDelete {
@@ -48,6 +51,7 @@ impl Saga for InstanceDelete {
 
     fn steps() -> Vec<Step<Self>> {
         vec![
+            Step::harmless("rest", "Bringing replicas to rest", "a start opens it again", rest),
             Step::harmless(
                 "remove",
                 "Stopping the database and taking it off its host",
@@ -79,12 +83,29 @@ impl Saga for InstanceDelete {
     }
 }
 
+/// So that nobody fails over while members are taken away. What does not come to rest is stopped all the same.
+fn rest<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(async move {
+        let in_service = replication::lock(ctx, data.instance).await?.is_some_and(|cluster| !cluster.is_at_rest());
+        if !in_service || data.disposal == Disposal::Purge {
+            return Progress::done("");
+        }
+        match replication::rest(ctx, data.instance, &mut data.until).await {
+            Err(error) if error.reason == Reason::DeadlineExceeded => Progress::done(error.message),
+            other => other,
+        }
+    })
+}
+
 fn remove<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
         let instance = members::lock(ctx.tx(), data.instance).await?;
         let team = members::members_of(ctx.tx(), data.instance).await?;
         if team.is_empty() {
             return Progress::done("it was on no host");
+        }
+        if data.disposal == Disposal::Purge {
+            replication::forget(ctx, data.instance).await?;
         }
         let body = match data.disposal {
             Disposal::Retain => members::put_aside(),

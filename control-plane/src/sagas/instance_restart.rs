@@ -1,6 +1,6 @@
 //! Restarting an instance. A restart is desired state (a number that grows), not a message that can be lost.
 //!
-//! It cannot be undone; if the server does not come up again, the instance is in ERROR with the reason.
+//! Of several members the replicas restart first, one after the other, then the primary in its place. It cannot be undone; if the server does not come up again, the instance is in ERROR with the reason.
 
 use futures::future::BoxFuture;
 use windlass_core::{Error, operation::OperationKind};
@@ -27,7 +27,10 @@ impl Saga for InstanceRestart {
     type Data = Data;
 
     fn steps() -> Vec<Step<Self>> {
-        vec![Step::undoable("restart", "Restarting the database", restart, take_back)]
+        vec![
+            Step::undoable("restart", "Restarting the database", restart, take_back),
+            Step::harmless("open", "Waiting for the primary", "it only waits", open),
+        ]
     }
 
     fn finish<'a>(ctx: &'a mut StepContext, data: &'a Data, outcome: &'a Outcome) -> BoxFuture<'a, Result<(), Error>> {
@@ -42,6 +45,10 @@ fn restart<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
             Reached::There(_) => Progress::done("it accepts connections again"),
         }
     })
+}
+
+fn open<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(change::open(ctx, data))
 }
 
 fn take_back<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {

@@ -3,7 +3,7 @@
 //! A start that fails leaves the instance as it was: stopped, with the operation telling why.
 
 use futures::future::BoxFuture;
-use windlass_core::{Error, operation::OperationKind};
+use windlass_core::{Error, instance::Power, operation::OperationKind};
 
 use super::{
     Outcome, Progress, Saga, Step, StepContext, StepFuture,
@@ -27,7 +27,10 @@ impl Saga for InstanceStart {
     type Data = Data;
 
     fn steps() -> Vec<Step<Self>> {
-        vec![Step::undoable("start", "Starting the database", start, take_back)]
+        vec![
+            Step::undoable("start", "Starting the database", start, take_back),
+            Step::undoable("open", "Waiting for the primary", open, rest),
+        ]
     }
 
     fn finish<'a>(ctx: &'a mut StepContext, data: &'a Data, outcome: &'a Outcome) -> BoxFuture<'a, Result<(), Error>> {
@@ -40,6 +43,19 @@ fn start<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
         match change::apply(ctx, "apply", data).await? {
             Reached::NotYet(progress) => Ok(progress),
             Reached::There(_) => Progress::done("it accepts connections"),
+        }
+    })
+}
+
+fn open<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(change::open(ctx, data))
+}
+
+fn rest<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(async move {
+        match data.before.power {
+            Power::Off => change::rest(ctx, data).await,
+            Power::On => Progress::done("it shall run, as before"),
         }
     })
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use windlass_core::{
     Error,
     id::InstanceId,
-    instance::{Lifecycle, LifecycleEvent},
+    instance::{Lifecycle, LifecycleEvent, Power},
     operation::OperationKind,
 };
 use windlass_db::{events::NewEvent, instances, reservations};
@@ -18,6 +18,7 @@ use super::{
     Outcome, Progress, Saga, Step, StepContext, StepFuture,
     goal::DataSource,
     members::{self, Applied},
+    replication,
 };
 
 /// Brings a deleted instance back.
@@ -33,6 +34,9 @@ pub struct Data {
     pub deleted: Option<Timestamp>,
     /// When its data would have been purged.
     pub purge: Option<Timestamp>,
+    /// Until when the cluster may be waited for.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 impl Saga for InstanceUndelete {
@@ -44,6 +48,7 @@ impl Saga for InstanceUndelete {
         vec![
             Step::undoable("reserve", "Reserving quota, room and a port again", reserve, release),
             Step::undoable("restore", "Bringing the data back into service", restore, put_aside),
+            Step::undoable("open", "Waiting for the primary", open, rest),
         ]
     }
 
@@ -99,6 +104,31 @@ fn restore<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
             Applied::Failed { error, .. } => Err(error),
             Applied::Done(_) => Progress::done(format!("on {}", members::addresses(&team.members))),
         }
+    })
+}
+
+/// Members have other ports than before; their cluster is told, and goes on where it came to rest.
+fn open<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(async move {
+        let team = members::load(ctx, data.instance).await?;
+        let Some(cluster) = replication::lock(ctx, data.instance).await? else {
+            return Progress::done("one member");
+        };
+        let next = replication::readdressed(&cluster, &team.members);
+        replication::save(ctx, data.instance, &cluster, &next).await?;
+        match team.instance.spec.power {
+            Power::On => replication::resume(ctx, data.instance, &mut data.until).await,
+            Power::Off => Progress::done("at rest, as it was"),
+        }
+    })
+}
+
+fn rest<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(async move {
+        if replication::lock(ctx, data.instance).await?.is_none() {
+            return Progress::done("one member");
+        }
+        replication::rest(ctx, data.instance, &mut data.until).await
     })
 }
 

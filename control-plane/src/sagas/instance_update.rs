@@ -19,7 +19,7 @@ use windlass_proto::agent::v1 as pb;
 use super::{
     Outcome, Progress, Saga, Step, StepContext, StepFuture,
     change::{self, Reached, Restart, Words},
-    members, observe,
+    members, observe, replication,
 };
 
 const WORDS: Words = Words {
@@ -75,6 +75,7 @@ impl Saga for InstanceUpdate {
         vec![
             Step::undoable("apply", "Applying the new settings", apply, take_back),
             Step::harmless("restart", "Restarting where needed", "taking the settings back restarts again", restart),
+            Step::undoable("policy", "Telling the state machine of replication", policy, take_policy_back),
         ]
     }
 
@@ -144,6 +145,32 @@ fn restart<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
             Reached::NotYet(progress) => Ok(progress),
             Reached::There(_) => Progress::done("restarted; everything is in force"),
         }
+    })
+}
+
+/// What is promised of commits and when things are decided, and, after a restart, that somebody leads.
+fn policy<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(async move {
+        let id = data.change.instance;
+        let instance = members::lock(ctx.tx(), id).await?;
+        let Some(cluster) = replication::lock(ctx, id).await? else { return Progress::done("one member") };
+        let next = cluster.with_policy(instance.spec.replication.clone());
+        replication::save(ctx, id, &cluster, &next).await?;
+        if instance.spec.power == Power::Off || data.reach == Reach::Record {
+            return Progress::done("it knows");
+        }
+        replication::until_open(ctx, id, &mut data.change.until).await
+    })
+}
+
+fn take_policy_back<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
+    Box::pin(async move {
+        let id = data.change.instance;
+        if let Some(cluster) = replication::lock(ctx, id).await? {
+            let next = cluster.with_policy(data.change.before.replication.clone());
+            replication::save(ctx, id, &cluster, &next).await?;
+        }
+        Progress::done("as before")
     })
 }
 

@@ -296,6 +296,11 @@ pub(super) async fn forget_members(tx: &mut PgConnection, id: InstanceId) -> Res
     Ok(())
 }
 
+/// Those whose hosts answer. The others get what is wanted from the reconciler when they are back.
+pub(super) fn reachable(members: &[MemberRow]) -> Vec<MemberRow> {
+    members.iter().filter(|member| member.host_state == HostState::Online).cloned().collect()
+}
+
 /// Hosts and ports, for people.
 pub(super) fn places(members: &[MemberRow]) -> String {
     let places: Vec<_> =

@@ -7,15 +7,21 @@ pub mod change;
 pub(crate) mod goal;
 pub mod instance_create;
 pub mod instance_delete;
+pub mod instance_failover;
 pub mod instance_purge;
 pub mod instance_restart;
 pub mod instance_start;
 pub mod instance_stop;
+pub mod instance_switchover;
 pub mod instance_undelete;
 pub mod instance_update;
 mod members;
 pub mod object_apply;
 pub mod observe;
+pub mod replica_add;
+pub mod replica_remove;
+#[cfg(test)]
+mod replicated_tests;
 mod replication;
 pub mod runtime;
 #[cfg(test)]

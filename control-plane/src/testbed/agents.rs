@@ -157,7 +157,7 @@ impl Agents {
         let present = self.members.get(&goal.member_id).map(|kept| kept.goal.is_some());
         match (present, goal.data()) {
             (Some(true), _)
-            | (None, pb::member_goal::DataSource::Initialise)
+            | (None, pb::member_goal::DataSource::Initialise | pb::member_goal::DataSource::Cloned)
             | (Some(false), pb::member_goal::DataSource::Retained) => {}
             (None | Some(false), _) => return refuse(Reason::DataDirectoryInvalid, "there is no data"),
         }

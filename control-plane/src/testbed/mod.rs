@@ -6,7 +6,9 @@
 mod agents;
 mod bed;
 mod fleet;
+mod replicas;
 
 pub(crate) use agents::Agents;
 pub(crate) use bed::{Bed, PROJECT, admin, ask, by_uid, context, name};
 pub(crate) use fleet::{ROOM, add_host, add_project, catalogue};
+pub(crate) use replicas::Replicas;

@@ -19,6 +19,14 @@ crate::words! {
         InstanceStop = "instance.stop",
         /// Restarts an instance.
         InstanceRestart = "instance.restart",
+        /// Moves the primary to a replica in order.
+        InstanceSwitchover = "instance.switchover",
+        /// Promotes a replica without the old primary.
+        InstanceFailover = "instance.failover",
+        /// Adds replicas.
+        ReplicaAdd = "replica.add",
+        /// Removes replicas.
+        ReplicaRemove = "replica.remove",
         /// Creates, changes or drops a user, database or extension.
         ObjectApply = "object.apply",
     }

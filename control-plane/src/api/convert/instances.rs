@@ -36,6 +36,16 @@ const PATHS: &[&str] = &[
     "parameters.*",
     "labels",
     "deletion_protection",
+    "replication",
+    "replication.replicas",
+    "replication.asynchronous",
+    "replication.durability",
+    "replication.acknowledgements",
+    "replication.timings",
+    "replication.timings.detect_ms",
+    "replication.timings.shrink_ms",
+    "replication.timings.fence_ms",
+    "replication.timings.switchover_ms",
 ];
 
 /// An instance for the wire.
@@ -190,6 +200,7 @@ pub(in crate::api) fn update(
         ("deletion_protection", given.deletion_protection),
     ]
     .into_iter()
+    .chain(replication::given(given.replication.as_ref()))
     .filter_map(|(path, is_set)| is_set.then_some(path))
     .collect();
     set.extend(single.iter().map(String::as_str));
@@ -204,6 +215,7 @@ pub(in crate::api) fn update(
         parameters,
         labels: mask.has("labels").then(|| given.labels.clone()),
         deletion_protection: mask.has("deletion_protection").then_some(given.deletion_protection),
+        replication: replication::change(given.replication.clone().unwrap_or_default(), |path| mask.has(path)),
     })
 }
 

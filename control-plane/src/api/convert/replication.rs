@@ -3,6 +3,8 @@
 use windlass_core::replication::{Durability, Replication, Timings};
 use windlass_proto::api::v1::{self as pb, replication};
 
+use crate::app::instances::ReplicationChange;
+
 /// What a user wants; numbers that are 0 take the default.
 pub(in crate::api) fn wanted(given: pb::Replication) -> Replication {
     let usual = Timings::default();
@@ -22,6 +24,38 @@ pub(in crate::api) fn wanted(given: pb::Replication) -> Replication {
             fence_ms: or(asked.fence_ms, usual.fence_ms),
             switchover_ms: or(asked.switchover_ms, usual.switchover_ms),
         },
+    }
+}
+
+/// The paths that a request without a mask sets, and whether it does.
+pub(in crate::api) fn given(given: Option<&pb::Replication>) -> Vec<(&'static str, bool)> {
+    let Some(given) = given else { return Vec::new() };
+    let timings = given.timings.unwrap_or_default();
+    vec![
+        ("replication.replicas", given.replicas != 0),
+        ("replication.asynchronous", given.asynchronous != 0),
+        ("replication.durability", given.durability != 0),
+        ("replication.acknowledgements", given.acknowledgements != 0),
+        ("replication.timings.detect_ms", timings.detect_ms != 0),
+        ("replication.timings.shrink_ms", timings.shrink_ms != 0),
+        ("replication.timings.fence_ms", timings.fence_ms != 0),
+        ("replication.timings.switchover_ms", timings.switchover_ms != 0),
+    ]
+}
+
+/// What an update with these paths in its mask sets.
+pub(in crate::api) fn change(given: pb::Replication, has: impl Fn(&str) -> bool) -> ReplicationChange {
+    let wanted = wanted(given);
+    let set = |path: &str, value: u32| has(path).then_some(value);
+    ReplicationChange {
+        replicas: set("replication.replicas", wanted.replicas),
+        asynchronous: set("replication.asynchronous", wanted.asynchronous),
+        durability: has("replication.durability").then_some(wanted.durability),
+        acknowledgements: set("replication.acknowledgements", wanted.acknowledgements),
+        detect_ms: set("replication.timings.detect_ms", wanted.timings.detect_ms),
+        shrink_ms: set("replication.timings.shrink_ms", wanted.timings.shrink_ms),
+        fence_ms: set("replication.timings.fence_ms", wanted.timings.fence_ms),
+        switchover_ms: set("replication.timings.switchover_ms", wanted.timings.switchover_ms),
     }
 }
 

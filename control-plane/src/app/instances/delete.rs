@@ -55,7 +55,7 @@ pub async fn delete(
     if row.lifecycle == Lifecycle::Deleted {
         return purge_now(tx, caller, &row, disposal).await;
     }
-    let data = instance_delete::Data { instance: row.id, disposal, window: cx.config.undelete_window };
+    let data = instance_delete::Data { instance: row.id, disposal, window: cx.config.undelete_window, until: None };
     let operation = sagas::start::<InstanceDelete>(tx, request(&row, caller), &data).await?;
     instances::instance_advance_tx(tx, row.id, LifecycleEvent::DeleteBegun, None).await?;
     instances::instance_set_operation_tx(tx, row.id, operation).await?;
@@ -80,7 +80,8 @@ async fn purge_now(tx: &mut Tx, caller: &Caller, row: &InstanceRow, disposal: Di
 /// `UNAVAILABLE` when its host does not answer, `STATE_FORBIDS`, `INSTANCE_BUSY`, `NOT_FOUND`, `PERMISSION_MISSING`.
 pub async fn undelete(tx: &mut Tx, caller: &Caller, name: &InstanceName) -> Result<OperationId, Error> {
     let row = find_locked(tx, caller, name, Permission::ProjectWrite, Named::LastDeleted).await?;
-    let data = instance_undelete::Data { instance: row.id, deleted: row.delete_time, purge: row.purge_time };
+    let data =
+        instance_undelete::Data { instance: row.id, deleted: row.delete_time, purge: row.purge_time, until: None };
     let operation = sagas::start::<InstanceUndelete>(tx, request(&row, caller), &data).await?;
     if instances::instance_named_tx(tx, row.project_id, &row.name).await?.is_some_and(|holder| holder != row.id) {
         return Err(Error::already_exists("instance", row.path())

@@ -13,6 +13,7 @@ mod parameters;
 mod placing;
 mod power;
 mod read;
+mod replicas;
 pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
@@ -27,4 +28,5 @@ pub use model::{InstanceName, InstanceView};
 pub use parameters::{Listed, Origin, ParameterView, parameters};
 pub use power::{restart, start, stop};
 pub use read::{engine_versions, get, list, view_tx};
-pub use update::{UpdateInstance, update};
+pub use replicas::{NewReplica, add_replica, failover, remove_replica, switchover};
+pub use update::{ReplicationChange, UpdateInstance, update};

@@ -10,6 +10,7 @@ use windlass_core::{
     error::FieldViolation,
     id::OperationId,
     instance::{InstanceSpec, Lifecycle, LifecycleEvent},
+    replication::{Durability, Replication, Timings},
     role::Permission,
     size::{Resources, format_bytes},
 };
@@ -27,6 +28,7 @@ use super::{
     model::{InstanceName, Named, find_locked, primary_of, require_online, room_request},
     placing,
     power::{forbidden, request},
+    replicas,
 };
 use crate::{
     app::{Caller, validate},
@@ -54,6 +56,46 @@ pub struct UpdateInstance {
     pub labels: Option<BTreeMap<String, String>>,
     /// Refuse to delete it.
     pub deletion_protection: Option<bool>,
+    /// Members beside the primary, and what is promised.
+    pub replication: ReplicationChange,
+}
+
+/// What an update sets of replication; None leaves a field.
+#[derive(Debug, Clone, Default)]
+pub struct ReplicationChange {
+    /// Members beside the primary.
+    pub replicas: Option<u32>,
+    /// How many of them never acknowledge.
+    pub asynchronous: Option<u32>,
+    /// When no synchronous replica is left.
+    pub durability: Option<Durability>,
+    /// How many must have a commit; 0 for the default of the size.
+    pub acknowledgements: Option<u32>,
+    /// See [`Timings`].
+    pub detect_ms: Option<u32>,
+    /// See [`Timings`].
+    pub shrink_ms: Option<u32>,
+    /// See [`Timings`].
+    pub fence_ms: Option<u32>,
+    /// See [`Timings`].
+    pub switchover_ms: Option<u32>,
+}
+
+impl ReplicationChange {
+    fn apply(&self, old: &Replication) -> Replication {
+        Replication {
+            replicas: self.replicas.unwrap_or(old.replicas),
+            asynchronous: self.asynchronous.unwrap_or(old.asynchronous),
+            durability: self.durability.unwrap_or(old.durability),
+            acknowledgements: self.acknowledgements.unwrap_or(old.acknowledgements),
+            timings: Timings {
+                detect_ms: self.detect_ms.unwrap_or(old.timings.detect_ms),
+                shrink_ms: self.shrink_ms.unwrap_or(old.timings.shrink_ms),
+                fence_ms: self.fence_ms.unwrap_or(old.timings.fence_ms),
+                switchover_ms: self.switchover_ms.unwrap_or(old.timings.switchover_ms),
+            },
+        }
+    }
 }
 
 impl UpdateInstance {
@@ -74,6 +116,7 @@ impl UpdateInstance {
             },
             parameters,
             deletion_protection: self.deletion_protection.unwrap_or(spec.deletion_protection),
+            replication: self.replication.apply(&spec.replication),
             ..spec.clone()
         }
     }
@@ -101,6 +144,18 @@ pub async fn update(
     spec.resources.check().map_err(|error| error.under("instance.resources"))?;
     let labels = ask.labels.unwrap_or_else(|| row.labels.clone());
     validate::labels("instance.labels", &labels)?;
+    spec.replication.check("instance.replication")?;
+    let counts = |replication: &Replication| (replication.replicas, replication.asynchronous);
+    if counts(&spec.replication) != counts(&row.spec.replication) {
+        let others = InstanceSpec { replication: row.spec.replication.clone(), ..spec.clone() };
+        if others != row.spec || labels != row.labels {
+            return Err(Error::invalid(
+                "instance.replication.replicas",
+                "is changed by a request of its own; send the other changes in another one",
+            ));
+        }
+        return replicas::scale(tx, caller, &row, spec.replication).await;
+    }
     if spec.parameters != row.spec.parameters {
         check_parameters(tx, spec.engine, &spec.version, &spec.parameters).await?;
     }

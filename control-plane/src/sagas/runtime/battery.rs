@@ -49,6 +49,9 @@ pub trait Subject: Sync {
         Ha::new(test.db.clone(), HaConfig::default(), Waker::new(), Routes::new().0)
     }
 
+    /// What goes on beside commands, until nothing changes.
+    async fn tick(&self, _test: &TestDb, _guard: &Guard) {}
+
     /// Makes what the saga needs in an empty database, and starts it.
     async fn begin(&self, test: &TestDb) -> OperationId;
 
@@ -238,12 +241,19 @@ impl<'a, S: Subject> Bench<'a, S> {
             Next::After(_) => {
                 // Waiting may be for a time or for an agent, whichever comes first.
                 self.work().await;
-                assert!(self.test.hurry(self.operation).await, "{}: it is due later but not stored as such", self.what);
+                self.subject.tick(self.test, &self.guard).await;
+                // Or it was woken by what it waits for.
+                let due = self.test.hurry(self.operation).await || self.due().await;
+                assert!(due, "{}: it is due later but not stored as such", self.what);
                 Ok(())
             }
             Next::Parked if self.ended().await => Ok(()),
             Next::Parked => {
-                assert!(self.work().await > 0, "{}: parked, and no command to carry out", self.what);
+                // A crash right after the commit forgets that it is due later.
+                let worked = self.work().await > 0;
+                self.subject.tick(self.test, &self.guard).await;
+                let due = worked || self.test.hurry(self.operation).await;
+                assert!(due, "{}: parked, and no command to carry out", self.what);
                 Ok(())
             }
         }
@@ -292,6 +302,10 @@ impl<'a, S: Subject> Bench<'a, S> {
 
     async fn row(&self) -> OperationRow {
         self.test.db.operation_by_id(self.operation).await.expect("the operation")
+    }
+
+    async fn due(&self) -> bool {
+        self.test.db.sagas_due(&[], 100).await.expect("due").contains(&self.operation)
     }
 
     async fn ended(&self) -> bool {
