@@ -3,7 +3,12 @@
 use clap::{Args, Subcommand};
 use windlass_proto::api::v1 as pb;
 
-use super::{event::Shown, instance_change::Update, instance_create::Create};
+use super::{
+    event::Shown,
+    instance_change::Update,
+    instance_create::Create,
+    instance_move::{Failover, Switchover},
+};
 use crate::{
     api::PAGE,
     args::{Changing, Deleting, FilterArgs},
@@ -24,7 +29,7 @@ pub(crate) enum InstanceCommand {
     /// Show an instance
     #[command(visible_alias = "show")]
     Get { name: String },
-    /// Change size, parameters, labels or protection
+    /// Change size, parameters, labels, protection or replication
     Update(Update),
     /// Delete an instance; its data is kept for the undelete window
     Delete(Delete),
@@ -36,6 +41,10 @@ pub(crate) enum InstanceCommand {
     Stop(Verb),
     /// Restart the database processes
     Restart(Verb),
+    /// Move the primary to a replica in order; clients of proxies are held meanwhile
+    Switchover(Switchover),
+    /// Promote a replica without the old primary
+    Failover(Failover),
     /// Say why it is where it is, what it waits for and what is wrong
     Explain { name: String },
     /// List what happened to it
@@ -98,6 +107,8 @@ impl InstanceCommand {
             Self::Start(verb) => verb.run(cx, Power::Start).await,
             Self::Stop(verb) => verb.run(cx, Power::Stop).await,
             Self::Restart(verb) => verb.run(cx, Power::Restart).await,
+            Self::Switchover(switchover) => switchover.run(cx).await,
+            Self::Failover(failover) => failover.run(cx).await,
             Self::Explain { name } => explain(cx, &name).await,
             Self::Events { name, shown } => {
                 let target = cx.instance(&name).await?;

@@ -8,7 +8,7 @@ use windlass_proto::api::v1 as pb;
 
 use super::instance;
 use crate::{
-    args::{Changing, LabelChanges, SizeArgs},
+    args::{Changing, LabelChanges, ReplicationArgs, SizeArgs},
     context::Context,
     failure::Failure,
     units,
@@ -27,6 +27,8 @@ pub(crate) struct Update {
     reset: Vec<String>,
     #[command(flatten)]
     labels: LabelChanges,
+    #[command(flatten)]
+    replication: ReplicationArgs,
     /// Refuse to delete it: true or false
     #[arg(long, value_name = "BOOL", action = ArgAction::Set)]
     deletion_protection: Option<bool>,
@@ -60,6 +62,8 @@ impl Update {
         });
         let parts = [("cpu_millis", size.cpu), ("memory_bytes", size.memory), ("disk_bytes", size.disk)];
         paths.extend(parts.iter().filter(|(_, given)| given.is_some()).map(|(part, _)| format!("resources.{part}")));
+        wanted.replication = self.replication.wanted();
+        paths.extend(self.replication.paths().into_iter().map(str::to_owned));
         if let Some(protected) = self.deletion_protection {
             wanted.deletion_protection = protected;
             paths.push("deletion_protection".to_owned());

@@ -11,6 +11,7 @@ mod host_token;
 mod instance;
 mod instance_change;
 mod instance_create;
+mod instance_move;
 mod key;
 mod object;
 mod operation;
@@ -18,6 +19,7 @@ mod param;
 mod profile;
 mod project;
 mod proxy;
+mod replica;
 mod settle;
 mod whoami;
 
@@ -34,6 +36,9 @@ pub(crate) enum Command {
     /// Database services
     #[command(subcommand, visible_alias = "instances")]
     Instance(Box<instance::InstanceCommand>),
+    /// Replicas of an instance
+    #[command(subcommand, alias = "replicas")]
+    Replica(replica::ReplicaCommand),
     /// Open the native client (psql, mariadb) on an instance
     Connect(connect::ConnectCommand),
     /// Print how to connect to an instance
@@ -84,6 +89,7 @@ impl Command {
         match self {
             Self::Project(command) => command.run(cx).await,
             Self::Instance(command) => command.run(cx).await,
+            Self::Replica(command) => command.run(cx).await,
             Self::Connect(command) => command.run(cx).await,
             Self::ConnectionString(command) => command.run(cx).await,
             Self::Param(command) => command.run(cx).await,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use windlass_core::size::format_bytes;
-use windlass_proto::api::v1::{HostVerdict, Instance, Member, ParameterInfo, instance};
+use windlass_proto::api::v1::{HostVerdict, Instance, Member, ParameterInfo, instance, replication};
 
 use super::text::{exact, flag, map, size, when, word};
 use crate::{names, output::Show};
@@ -45,6 +45,8 @@ impl Show for Instance {
             ("Why", self.health_reasons.join("\n")),
             ("Endpoint", endpoints(self)),
             ("Size", size(self.resources.as_ref())),
+            ("Replication", replication(self)),
+            ("Waits for", self.replication_status.as_ref().map(|s| s.waits.join("\n")).unwrap_or_default()),
             ("Members", self.members.iter().map(|m| member(m, now)).collect::<Vec<_>>().join("\n")),
             ("Parameters", map(&self.parameters)),
             ("Needs restart", self.pending_restart.join(", ")),
@@ -65,6 +67,21 @@ impl Show for Instance {
 
 fn engine(instance: &Instance) -> String {
     format!("{} {}", instance.engine, instance.version)
+}
+
+/// What is promised, and where it stands.
+fn replication(instance: &Instance) -> String {
+    let Some(status) = &instance.replication_status else { return String::new() };
+    let wanted = instance.replication.unwrap_or_default();
+    let policy = match wanted.durability() {
+        replication::Durability::Unspecified | replication::Durability::Availability => "alone if none is left",
+        replication::Durability::Durability => "wait if none is left",
+    };
+    let commits = match status.acknowledging.len() {
+        0 => "commits wait for nobody".to_owned(),
+        of => format!("commits wait for {} of {of}", status.acknowledgements),
+    };
+    format!("{}, epoch {}: {commits}; {policy}", status.phase, status.epoch)
 }
 
 /// Health means something only while the instance is meant to serve.
@@ -90,9 +107,15 @@ fn endpoints(instance: &Instance) -> String {
 
 fn member(member: &Member, now: Timestamp) -> String {
     let seen = member.observed_time.as_ref().map_or("never reported".to_owned(), |time| when(Some(time), now));
+    let zone = if member.zone.is_empty() { String::new() } else { format!(" in {}", member.zone) };
+    let role = if member.asynchronous { "asynchronous replica" } else { &member.role };
+    let state = match (member.replica_state.as_str(), member.role.as_str()) {
+        ("", _) => String::new(),
+        (state, "primary") => format!(", {state}"),
+        (state, _) => format!(", {state}, {} behind", format_bytes(member.lag_bytes)),
+    };
     format!(
-        "{} on {}, port {}: {} ({seen}), {} connections, {} memory, {} disk",
-        member.role,
+        "{role} on {}{zone}, port {}: {}{state} ({seen}), {} connections, {} memory, {} disk",
         names::short(&member.host),
         member.port,
         member.process,
@@ -100,6 +123,33 @@ fn member(member: &Member, now: Timestamp) -> String {
         format_bytes(member.memory_used_bytes),
         format_bytes(member.disk_used_bytes)
     )
+}
+
+impl Show for Member {
+    const COLUMNS: &'static [&'static str] = &["HOST", "ZONE", "ROLE", "STATE", "LAG", "PORT", "PROCESS", "UID"];
+
+    fn row(&self, _now: Timestamp) -> Vec<String> {
+        let role = if self.asynchronous { format!("{}, asynchronous", self.role) } else { self.role.clone() };
+        let lag = if self.replica_state.is_empty() || self.role == "primary" {
+            String::new()
+        } else {
+            format_bytes(self.lag_bytes)
+        };
+        vec![
+            names::short(&self.host).to_owned(),
+            self.zone.clone(),
+            role,
+            self.replica_state.clone(),
+            lag,
+            self.port.to_string(),
+            self.process.clone(),
+            self.uid.clone(),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.uid.clone()
+    }
 }
 
 impl Show for HostVerdict {

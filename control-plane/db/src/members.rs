@@ -38,6 +38,8 @@ pub struct MemberRow {
     pub role: MemberRole,
     /// It never acknowledges commits and is never promoted by itself.
     pub asynchronous: bool,
+    /// Its instance has a cluster, so that replication orders say what it is.
+    pub clustered: bool,
     /// Its port; None once it is given back.
     pub port: Option<u16>,
     /// What is reserved for it.
@@ -76,7 +78,8 @@ pub async fn members_of_tx(tx: &mut PgConnection, instances: &[InstanceId]) -> R
     let rows = sqlx::query!(
         r#"select m.id as "id: MemberId", m.instance_id as "instance_id: InstanceId", m.host_id as "host_id: HostId",
                   h.name as host_name, h.address as host_address, h.state as "host_state: HostState",
-                  h.zone, m.role as "role: MemberRole", m.asynchronous, m.port, m.cpu_millis, m.memory_bytes, m.disk_bytes,
+                  h.zone, m.role as "role: MemberRole", m.asynchronous,
+                  exists (select from ha_cluster c where c.instance_id = m.instance_id) as "clustered!", m.port, m.cpu_millis, m.memory_bytes, m.disk_bytes,
                   m.process as "process: Process", m.facts, m.observed_generation, m.observed_time, m.create_time
              from member m join host h on h.id = m.host_id
             where m.instance_id = any($1)
@@ -98,6 +101,7 @@ pub async fn members_of_tx(tx: &mut PgConnection, instances: &[InstanceId]) -> R
             zone: r.zone,
             role: r.role,
             asynchronous: r.asynchronous,
+            clustered: r.clustered,
             port: r.port.and_then(|port| u16::try_from(port).ok()),
             reserved: Resources {
                 cpu_millis: r.cpu_millis.unsigned_abs(),

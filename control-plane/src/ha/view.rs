@@ -6,6 +6,7 @@ use windlass_core::{
     Error,
     id::{InstanceId, MemberId},
 };
+use windlass_db::ha::ClusterRow;
 use windlass_logic::ha::{Cluster, Facts};
 
 use super::handle::{Ha, read};
@@ -31,6 +32,14 @@ pub struct ReplicaView {
 }
 
 impl ClusterView {
+    /// Where an instance stands as it is stored, where another node decides.
+    ///
+    /// # Errors
+    /// `INTERNAL` when this version cannot read it.
+    pub fn stored(row: &ClusterRow) -> Result<Self, Error> {
+        Ok(Self { cluster: read(row)?, waits: Vec::new(), members: BTreeMap::new() })
+    }
+
     /// How many bytes a member's durable end is behind the leader's, as far as both are known.
     pub fn lag(&self, member: MemberId) -> Option<u64> {
         let leader = self.cluster.primary().filter(|leader| *leader != member)?;
@@ -62,17 +71,5 @@ impl Ha {
             .iter()
             .map(|(id, (facts, at))| (*id, ReplicaView { facts: facts.clone(), age: now.saturating_sub(*at) }));
         Some(ClusterView { cluster: entry.cluster.clone(), waits: entry.waits.clone(), members: members.collect() })
-    }
-
-    /// Where an instance stands; from the metadata alone where another node decides. None when it is not replicated.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn view(&self, instance: InstanceId) -> Result<Option<ClusterView>, Error> {
-        if let Some(heard) = self.heard(instance) {
-            return Ok(Some(heard));
-        }
-        let Some((row, _)) = self.shared.db.cluster(instance).await? else { return Ok(None) };
-        Ok(Some(ClusterView { cluster: read(&row)?, waits: Vec::new(), members: BTreeMap::new() }))
     }
 }

@@ -15,14 +15,16 @@ pub(crate) use pb::member_goal::DataSource;
 pub(crate) enum Bond {
     /// It has one member, which its agent runs by itself.
     Single,
-    /// It has several: which one leads, and whether servers run, follows replication orders.
+    /// It has several, or once had: which one leads, and whether servers run, follows replication orders.
     Replicated,
 }
 
 impl Bond {
-    /// Of an instance with these members.
-    pub(crate) const fn of(members: &[MemberRow]) -> Self {
-        if members.len() > 1 { Self::Replicated } else { Self::Single }
+    /// Of an instance with these members. One that has a cluster keeps it when its last replica goes, so that epochs
+    /// only grow whatever becomes of it.
+    pub(crate) fn of(members: &[MemberRow]) -> Self {
+        let replicated = members.len() > 1 || members.iter().any(|member| member.clustered);
+        if replicated { Self::Replicated } else { Self::Single }
     }
 }
 

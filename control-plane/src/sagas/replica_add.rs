@@ -3,7 +3,7 @@
 //! The adding transaction has reserved quota, hosts and ports, stored the members and the new spec. The saga deploys
 //! them, takes them into the cluster (founding it if the instance had one member), and ends when every synchronous one
 //! acknowledges commits. Undone, the members leave the ack set first, then go with their data; a cluster that was founded
-//! here goes too, and the primary is its agent's own again.
+//! here stays, with the primary alone.
 
 use std::collections::BTreeSet;
 

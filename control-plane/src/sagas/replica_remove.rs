@@ -1,7 +1,7 @@
 //! Removing replicas from an instance that serves, the last ones too.
 //!
 //! They leave the ack set first, which a cancel can still take back; then their data goes. An instance that is left with
-//! one member is its agent's own again.
+//! one member keeps its cluster, which commits alone.
 
 use std::collections::BTreeSet;
 
@@ -123,7 +123,7 @@ fn settle<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
         match members::apply(ctx, "settle", &team, &here, DataSource::Existing).await? {
             Applied::Waiting(progress) => Ok(progress),
             Applied::Failed { error, .. } => Err(error),
-            Applied::Done(_) if team.replicated() => Progress::done(""),
+            Applied::Done(_) if team.members.len() > 1 => Progress::done(""),
             Applied::Done(_) => Progress::done("it has one member now, and commits wait for nobody"),
         }
     })

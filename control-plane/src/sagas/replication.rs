@@ -390,7 +390,7 @@ pub(super) async fn readmit(ctx: &mut StepContext, id: InstanceId, rows: &[Membe
     Progress::done("it follows again")
 }
 
-/// Forgets members that are out. A cluster of one member is none.
+/// Forgets members that are out. A cluster of one member stays one: its epochs go on.
 pub(super) async fn dismiss(
     ctx: &mut StepContext,
     id: InstanceId,
@@ -401,9 +401,6 @@ pub(super) async fn dismiss(
     let mut next = cluster.with_policy(policy.clone());
     for member in gone {
         next = next.forget(*member)?;
-    }
-    if next.members.len() == 1 {
-        return forget(ctx, id).await;
     }
     save(ctx, id, &cluster, &next).await
 }

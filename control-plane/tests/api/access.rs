@@ -228,6 +228,18 @@ impl Theirs {
             "InstanceService/StartInstance" | "InstanceService/StopInstance" | "InstanceService/RestartInstance" => {
                 per(&names, &verb)
             }
+            "InstanceService/SwitchoverInstance" => per(&names, &|name| {
+                pb::SwitchoverInstanceRequest { name: name.to_owned(), ..Default::default() }.encode_to_vec()
+            }),
+            "InstanceService/FailoverInstance" => per(&names, &|name| {
+                pb::FailoverInstanceRequest { name: name.to_owned(), ..Default::default() }.encode_to_vec()
+            }),
+            "InstanceService/AddReplica" => per(&names, &|name| {
+                pb::AddReplicaRequest { name: name.to_owned(), ..Default::default() }.encode_to_vec()
+            }),
+            "InstanceService/RemoveReplica" => per(&names, &|name| {
+                pb::RemoveReplicaRequest { name: name.to_owned(), ..Default::default() }.encode_to_vec()
+            }),
             "InstanceService/ExplainInstance" => {
                 per(&names, &|name| pb::ExplainInstanceRequest { name: name.to_owned() }.encode_to_vec())
             }

@@ -24,6 +24,7 @@ use crate::{
             Connection, CreateInstance, Explanation, InstanceName, InstanceView, ParameterView, UpdateInstance, Via,
         },
     },
+    ha::ClusterView,
 };
 
 /// Paths that an update may name.
@@ -50,7 +51,7 @@ const PATHS: &[&str] = &[
 
 /// An instance for the wire.
 pub(in crate::api) fn instance(view: InstanceView) -> pb::Instance {
-    let InstanceView { row, members, endpoints } = view;
+    let InstanceView { row, members, cluster, endpoints } = view;
     pb::Instance {
         name: row.path(),
         uid: row.id.to_string(),
@@ -70,7 +71,7 @@ pub(in crate::api) fn instance(view: InstanceView) -> pb::Instance {
         health_reasons: row.health_reasons,
         endpoints: proxied(endpoints).chain(members.iter().filter_map(endpoint)).collect(),
         reconciling: row.lifecycle.transient() || row.observed_generation < row.generation,
-        members: members.into_iter().map(member).collect(),
+        members: members.into_iter().map(|row| member(row, cluster.as_ref())).collect(),
         pending_restart: row.pending_restart,
         generation: row.generation.unsigned_abs(),
         observed_generation: row.observed_generation.unsigned_abs(),
@@ -82,7 +83,7 @@ pub(in crate::api) fn instance(view: InstanceView) -> pb::Instance {
         purge_time: row.purge_time.map(time),
         error: row.error.as_ref().map(failure),
         replication: Some(replication::shown(&row.spec.replication)),
-        replication_status: None,
+        replication_status: cluster.as_ref().map(replication::status),
     }
 }
 
@@ -106,7 +107,7 @@ fn endpoint(member: &MemberRow) -> Option<pb::Endpoint> {
     })
 }
 
-fn member(row: MemberRow) -> pb::Member {
+fn member(row: MemberRow, cluster: Option<&ClusterView>) -> pb::Member {
     // What an agent of another version reported may not read as ours: its numbers are unknown then, not wrong.
     let facts: MemberFacts = serde_json::from_value(row.facts).unwrap_or_default();
     pb::Member {
@@ -122,7 +123,11 @@ fn member(row: MemberRow) -> pb::Member {
         memory_used_bytes: facts.memory_used_bytes,
         connections: facts.connections,
         pid: facts.pid,
-        ..pb::Member::default()
+        replica_state: cluster
+            .and_then(|cluster| cluster.members.get(&row.id))
+            .map(|heard| heard.facts.state.to_string())
+            .unwrap_or_default(),
+        lag_bytes: cluster.and_then(|cluster| cluster.lag(row.id)).unwrap_or_default(),
     }
 }
 

@@ -1,9 +1,14 @@
 //! Replication as users want it.
 
-use windlass_core::replication::{Durability, Replication, Timings};
+use std::collections::BTreeSet;
+
+use windlass_core::{
+    id::MemberId,
+    replication::{Durability, Replication, Timings},
+};
 use windlass_proto::api::v1::{self as pb, replication};
 
-use crate::app::instances::ReplicationChange;
+use crate::{app::instances::ReplicationChange, ha::ClusterView};
 
 /// What a user wants; numbers that are 0 take the default.
 pub(in crate::api) fn wanted(given: pb::Replication) -> Replication {
@@ -76,5 +81,22 @@ pub(in crate::api) fn shown(wanted: &Replication) -> pb::Replication {
             fence_ms: wanted.timings.fence_ms,
             switchover_ms: wanted.timings.switchover_ms,
         }),
+    }
+}
+
+/// Where an instance stands.
+pub(in crate::api) fn status(view: &ClusterView) -> pb::ReplicationStatus {
+    let cluster = &view.cluster;
+    let ids = |members: &BTreeSet<MemberId>| members.iter().map(ToString::to_string).collect();
+    pb::ReplicationStatus {
+        epoch: cluster.epoch,
+        rev: cluster.rev,
+        phase: cluster.phase.word().to_owned(),
+        mode: cluster.mode().to_string(),
+        primary: cluster.primary().map(|primary| primary.to_string()).unwrap_or_default(),
+        acknowledging: ids(&cluster.acks()),
+        acknowledgements: cluster.acks_needed(),
+        candidates: ids(&cluster.candidates()),
+        waits: view.waits.clone(),
     }
 }

@@ -11,7 +11,7 @@ use windlass_db::{
 };
 use windlass_logic::placement::{Locality, PlacementRequest, Policy};
 
-use crate::app::Caller;
+use crate::{app::Caller, ha::ClusterView};
 
 /// `projects/{project}/instances/{instance}`; both parts may be uids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct InstanceView {
     pub members: Vec<MemberRow>,
     /// Where clients reach it.
     pub endpoints: Vec<EndpointRow>,
+    /// Where it stands as a cluster; None if it is not replicated.
+    pub cluster: Option<ClusterView>,
 }
 
 /// Which instance a name that several had means.

@@ -1,16 +1,22 @@
 //! Reading instances, and what the hosts offer for new ones.
 
+use std::collections::HashMap;
+
 use windlass_core::{Error, id::InstanceId, role::Permission};
 use windlass_db::{
     PgConnection,
     endpoints::endpoints_of_tx,
+    ha::clusters_of_tx,
     instances::{InstanceFilter, instance_by_id_tx, instances_list_tx},
     members::members_of_tx,
     supply::{self, OfferedVersion},
 };
 
 use super::model::{InstanceName, InstanceView, Named, find};
-use crate::app::{Caller, Context};
+use crate::{
+    app::{Caller, Context},
+    ha::ClusterView,
+};
 
 /// The instance of this name, or of this uid (which also finds deleted ones).
 ///
@@ -21,7 +27,8 @@ pub async fn get(cx: &Context, caller: &Caller, name: &InstanceName) -> Result<I
     let row = find(&mut tx, caller, name, Permission::ProjectRead, Named::Present).await?;
     let members = members_of_tx(&mut tx, &[row.id]).await?;
     let endpoints = endpoints_of_tx(&mut tx, &[row.id]).await?;
-    Ok(InstanceView { row, members, endpoints })
+    let cluster = clusters(cx, &mut tx, &[row.id]).await?.remove(&row.id);
+    Ok(InstanceView { row, members, cluster, endpoints })
 }
 
 /// The instance as this transaction sees it; the answer of a dry run.
@@ -32,7 +39,7 @@ pub async fn view_tx(tx: &mut PgConnection, id: InstanceId) -> Result<InstanceVi
     let row = instance_by_id_tx(tx, id).await?.ok_or_else(|| Error::not_found("instance", id))?;
     let members = members_of_tx(tx, &[id]).await?;
     let endpoints = endpoints_of_tx(tx, &[id]).await?;
-    Ok(InstanceView { row, members, endpoints })
+    Ok(InstanceView { row, members, cluster: None, endpoints })
 }
 
 /// A page of the instances of a project, or (`project` None) of all that the caller may see, by id.
@@ -57,6 +64,7 @@ pub async fn list(
     };
     let rows = instances_list_tx(&mut tx, &InstanceFilter { project, ..filter }, after, limit).await?;
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let mut clusters = clusters(cx, &mut tx, &ids).await?;
     let mut members = members_of_tx(&mut tx, &ids).await?.into_iter().peekable();
     let mut endpoints = endpoints_of_tx(&mut tx, &ids).await?.into_iter().peekable();
     Ok(rows
@@ -70,9 +78,27 @@ pub async fn list(
             while let Some(endpoint) = endpoints.next_if(|endpoint| endpoint.instance_id == row.id) {
                 reached.push(endpoint);
             }
-            InstanceView { row, members: own, endpoints: reached }
+            let cluster = clusters.remove(&row.id);
+            InstanceView { row, members: own, cluster, endpoints: reached }
         })
         .collect())
+}
+
+/// Where these instances stand as clusters: as this node hears it, else as it is stored.
+pub(super) async fn clusters(
+    cx: &Context,
+    tx: &mut PgConnection,
+    ids: &[InstanceId],
+) -> Result<HashMap<InstanceId, ClusterView>, Error> {
+    let mut found = HashMap::new();
+    for row in clusters_of_tx(tx, ids).await? {
+        let view = match cx.ha.heard(row.instance) {
+            Some(heard) => heard,
+            None => ClusterView::stored(&row)?,
+        };
+        found.insert(row.instance, view);
+    }
+    Ok(found)
 }
 
 /// Engines and versions that the hosts have, for anybody with a key.
