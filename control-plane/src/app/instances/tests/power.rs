@@ -149,6 +149,8 @@ async fn an_order_that_a_silent_host_never_fetches_expires_and_nothing_has_chang
     bed.created("pg-1").await;
     bed.agents.silent.insert(bed.hosts[0]);
     let operation = ask_for(&bed, Verb::Stop, "").await.expect("not known to be away yet");
+    // Each step is a round: replicas first, then the order.
+    bed.round().await;
     bed.round().await;
     bed.test.execute("update command set expire_time = now() where state = 'QUEUED'").await;
     bed.cx.db.commands_expire(10).await.expect("sweep");
