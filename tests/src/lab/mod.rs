@@ -9,6 +9,7 @@
 //!
 //! It needs root, `ip` and `nft`.
 
+pub mod auto_failover;
 pub mod faults;
 mod network;
 mod node;

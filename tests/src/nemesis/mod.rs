@@ -16,4 +16,4 @@ mod suite;
 
 pub use round::Round;
 pub use scenario::{ALL, Expected, Leader, Scenario};
-pub use suite::{Outcome, Plan, run};
+pub use suite::{Outcome, Plan, Way, run};

@@ -102,10 +102,13 @@ async fn one_way(round: &mut Round<'_>, rule: Rule) -> Result<()> {
 
 pub(super) async fn two_sides(round: &mut Round<'_>) -> Result<()> {
     let (primary, standbys) = (round.primary().await?, round.standbys().await?);
-    let side = [round.node(primary), round.site.proxies[0].node().clone(), round.site.clients[0].clone()];
+    let mut side = vec![round.node(primary), round.site.clients[0].clone()];
     let mut rest: Vec<Ipv4Addr> = standbys.iter().map(|standby| round.node(*standby).address()).collect();
     rest.extend(control_planes(round));
-    rest.push(round.site.proxies[1].node().address());
+    if let [one, other] = &*round.site.proxies {
+        side.push(one.node().clone());
+        rest.push(other.node().address());
+    }
     rest.push(round.site.clients[1].address());
     rest.push(round.site.metadata_node.address());
     round.mark();

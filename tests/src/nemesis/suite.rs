@@ -13,7 +13,7 @@ use super::scenario::{ALL, Leader, Scenario};
 use crate::api::instance_name;
 use crate::checkers::gap;
 use crate::lab::Network;
-use crate::site::{PROJECT, Site};
+use crate::site::{PROJECT, Pooling, Site};
 use crate::workload::{End, Workload};
 
 /// How long everything may take to be whole again.
@@ -32,6 +32,17 @@ pub struct Plan {
     pub seed: u64,
     /// Numbers of the faults; all if there is none.
     pub faults: Vec<String>,
+    /// How clients reach the instance.
+    pub way: Way,
+}
+
+/// How clients reach the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Through two proxies.
+    Proxies,
+    /// At the members, as libpq does with several hosts.
+    Direct,
 }
 
 /// What became of a round.
@@ -63,7 +74,11 @@ pub async fn run(network: &mut Network, plan: &Plan, mut tell: impl FnMut(&Outco
     let mut order = order(plan)?;
     // Instances of one size after the other, so that each is made once.
     order.sort_by_key(|(scenario, _)| scenario.replicas);
-    let mut site = Site::plan().hosts(4).control_planes(2).proxies(2).clients(2).start(network).await?;
+    let proxies: &[Pooling] = match plan.way {
+        Way::Proxies => &[Pooling::Session, Pooling::Transaction],
+        Way::Direct => &[],
+    };
+    let mut site = Site::plan().hosts(4).control_planes(2).proxies(proxies).clients(2).start(network).await?;
     let mut failed = false;
     for replicas in [1, 2] {
         let rounds: Vec<_> = order.iter().filter(|(scenario, _)| scenario.replicas == replicas).collect();
@@ -104,7 +119,11 @@ async fn round(site: &mut Site, id: &str, scenario: &Scenario, seed: u64) -> Res
     let logs = site.directory().join("acks");
     let mut places = Vec::new();
     for (number, client) in site.clients.clone().into_iter().enumerate() {
-        places.push((client, site.through_proxy(id, number % site.proxies.len()).await?));
+        let target = match site.proxies.len() {
+            0 => site.direct(id).await?,
+            proxies => site.through_proxy(id, number % proxies).await?,
+        };
+        places.push((client, target));
     }
     let target = places[0].1.clone();
     Workload::prepare(&target).await.context("tables of the workload")?;
@@ -174,13 +193,13 @@ mod tests {
 
     #[test]
     fn a_seed_decides_the_order_and_a_fault_can_be_chosen() {
-        let plan = Plan { rounds: ALL.len() * 2, seed: 7, faults: Vec::new() };
+        let plan = Plan { rounds: ALL.len() * 2, seed: 7, faults: Vec::new(), way: Way::Proxies };
         let names = |plan: &Plan| -> Vec<_> {
             order(plan).expect("known").iter().map(|(scenario, seed)| (scenario.number, *seed)).collect()
         };
         assert_eq!(names(&plan), names(&plan));
         assert_ne!(names(&plan), names(&Plan { seed: 8, ..plan.clone() }));
-        let one = Plan { rounds: 3, seed: 1, faults: vec!["11".to_owned()] };
+        let one = Plan { rounds: 3, seed: 1, faults: vec!["11".to_owned()], way: Way::Direct };
         assert!(names(&one).iter().all(|(number, _)| *number == "11"));
         assert!(order(&Plan { faults: vec!["none".to_owned()], ..one }).is_err());
     }

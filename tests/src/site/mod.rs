@@ -27,7 +27,7 @@ use crate::wait::wait_until;
 use crate::workload::{Target, Trust};
 
 pub use machine::Machine;
-pub use plan::Plan;
+pub use plan::{Plan, Pooling};
 
 /// The project of a site's instances.
 pub const PROJECT: &str = "lab";
@@ -160,6 +160,11 @@ impl Site {
         })
     }
 
+    /// The certificate that clients trust.
+    pub fn ca_file(&self) -> std::path::PathBuf {
+        start::ca_file(&self.control_planes[0])
+    }
+
     /// The command line as a user has it.
     pub fn cli(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("windlass"));
@@ -167,7 +172,7 @@ impl Site {
             .args(arguments)
             .env("WINDLASS_ENDPOINT", start::endpoint(self.control_planes[0].node()))
             .env("WINDLASS_TOKEN", &self.key)
-            .env("WINDLASS_CA", start::ca_file(&self.control_planes[0]))
+            .env("WINDLASS_CA", self.ca_file())
             .env("HOME", &self.home.path);
         command
     }

@@ -10,10 +10,28 @@ use crate::lab::Network;
 pub struct Plan {
     pub(super) hosts: usize,
     pub(super) control_planes: usize,
-    pub(super) proxies: usize,
+    pub(super) proxies: Vec<Pooling>,
     pub(super) clients: usize,
     pub(super) agent: String,
     pub(super) log: String,
+}
+
+/// How a proxy shares its connections to databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// A client has one as long as it is there.
+    Session,
+    /// A client has one as long as its transaction lasts.
+    Transaction,
+}
+
+impl Pooling {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+        }
+    }
 }
 
 impl Default for Plan {
@@ -21,7 +39,7 @@ impl Default for Plan {
         // Warm directories would take the processor from what is measured.
         let agent = "check_every = \"1s\"\nwarm_pool = \"off\"\n".to_owned();
         let log = std::env::var("WINDLASS_LAB_LOG").unwrap_or_else(|_| "info,windlass=debug".to_owned());
-        Self { hosts: 3, control_planes: 1, proxies: 0, clients: 1, agent, log }
+        Self { hosts: 3, control_planes: 1, proxies: vec![Pooling::Session], clients: 1, agent, log }
     }
 }
 
@@ -40,10 +58,10 @@ impl Plan {
         self
     }
 
-    /// How many proxies.
+    /// The proxies, each with its way of pooling.
     #[must_use]
-    pub fn proxies(mut self, proxies: usize) -> Self {
-        self.proxies = proxies;
+    pub fn proxies(mut self, proxies: &[Pooling]) -> Self {
+        self.proxies = proxies.to_vec();
         self
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use windlass_proto::api::v1::join_token::Purpose;
 use windlass_proto::api::v1::{CreateJoinTokenRequest, JoinToken, host};
 
+use super::plan::Pooling;
 use super::{DOMAIN, Machine, PORTS, PROJECT, PROXY_PORT, Plan, Site};
 use crate::api::{Api, request_id};
 use crate::database;
@@ -84,8 +85,8 @@ impl Site {
         for _ in 0..plan.hosts {
             site.add_host(network, plan).await?;
         }
-        for _ in 0..plan.proxies {
-            site.add_proxy(network, plan).await?;
+        for pooling in &plan.proxies {
+            site.add_proxy(network, plan, *pooling).await?;
         }
         for number in 1..=plan.clients {
             site.clients.push(network.add(&format!("client-{number}"))?);
@@ -142,7 +143,7 @@ impl Site {
         Ok(())
     }
 
-    async fn add_proxy(&mut self, network: &mut Network, plan: &Plan) -> Result<()> {
+    async fn add_proxy(&mut self, network: &mut Network, plan: &Plan, pooling: Pooling) -> Result<()> {
         let name = format!("proxy-{}", self.proxies.len() + 1);
         let purpose = Purpose::Proxy.into();
         let token = self.token(&JoinToken { host_name: name.clone(), purpose, ..Default::default() }).await?;
@@ -151,10 +152,11 @@ impl Site {
         make_directory(&directory)?;
         let text = format!(
             "state_dir = {:?}\nendpoints = {:?}\nproxy_name = {name:?}\nlisten = \"{}:{PROXY_PORT}\"\n\
-             domain = \"{DOMAIN}\"\n",
+             domain = \"{DOMAIN}\"\npooling = {:?}\n",
             directory.join("state"),
             self.endpoints(),
             node.address(),
+            pooling.word(),
         );
         let config = directory.join("proxy.toml");
         std::fs::write(&config, text)?;

@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Number of a fault; may be repeated. All if none is named.
     #[arg(long)]
     fault: Vec<String>,
+    /// Clients go past the proxies.
+    #[arg(long)]
+    direct: bool,
     /// Forget the results of earlier runs.
     #[arg(long)]
     fresh: bool,
@@ -61,6 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         std::fs::remove_file(&file)?;
     }
     let mut results = std::fs::File::options().create(true).append(true).open(&file)?;
+    let way = if arguments.direct { "direct" } else { "proxies" };
     let (mut done, mut failed, mut seed) = (0, 0, arguments.seed);
     let begin = Instant::now();
     // A round that leaves ruins ends its installation; the rest is done on a new one.
@@ -68,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let before = done;
         let mut driver = std::process::Command::new(workspace::target().join("debug/examples/nemesis"))
             .current_dir(workspace::root())
-            .args([(arguments.rounds - done).to_string(), seed.to_string()])
+            .args([(arguments.rounds - done).to_string(), seed.to_string(), way.to_owned()])
             .args(&arguments.fault)
             .env("WINDLASS_BIN_DIR", workspace::target().join("debug"))
             .stdout(Stdio::piped())
