@@ -58,6 +58,19 @@ impl<C: Pooled> Pools<C> {
         self.lock().retain(|(of, _), pool| *of != instance || !pool.is_forgotten());
     }
 
+    /// Connections of the instance that are open, and those of them that are free.
+    #[must_use]
+    pub fn count(&self, instance: InstanceId) -> (i64, i64) {
+        let known = self.lock();
+        known
+            .iter()
+            .filter(|((of, _), _)| *of == instance)
+            .map(|(_, pool)| pool.count())
+            .fold((0, 0), |(open, free), (more, idle)| {
+                (open + i64::from(more), free + i64::try_from(idle).unwrap_or(i64::MAX))
+            })
+    }
+
     /// Whether the instance has no pool.
     #[must_use]
     pub fn is_empty(&self, instance: InstanceId) -> bool {

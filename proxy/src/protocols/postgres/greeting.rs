@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use windlass_core::id::InstanceId;
+use windlass_core::id::{InstanceId, MemberId};
 
 use super::sql::Settings;
 
@@ -34,14 +34,17 @@ pub(super) struct Greeting {
     pub(super) parameters: Box<[u8]>,
     /// The settings of the start, shared by all who have these.
     pub(super) settings: Arc<Settings>,
-    /// The route's version then.
-    version: (u64, u64),
+    /// Who was asked.
+    server: Asked,
     at: Instant,
 }
 
 /// Greetings. Shared by reference.
 #[derive(Debug, Default)]
 pub(crate) struct Greetings(Mutex<HashMap<Key, Arc<Greeting>>>);
+
+/// The term and the member that a greeting is from.
+pub(super) type Asked = (u64, Option<MemberId>);
 
 /// Whose greeting.
 #[derive(Debug, Clone, Copy)]
@@ -61,11 +64,11 @@ pub(super) enum Known {
 }
 
 impl Greetings {
-    pub(super) fn find(&self, guest: Guest<'_>, settings: &Arc<Settings>, version: (u64, u64)) -> Known {
+    pub(super) fn find(&self, guest: Guest<'_>, settings: &Arc<Settings>, server: Asked) -> Known {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(&key(guest, settings)) {
             None => Known::No,
-            Some(greeting) if greeting.version == version && greeting.at.elapsed() < FRESH => {
+            Some(greeting) if greeting.server == server && greeting.at.elapsed() < FRESH => {
                 Known::Fresh(greeting.clone())
             }
             Some(greeting) => Known::Old(greeting.clone()),
@@ -77,7 +80,7 @@ impl Greetings {
         &self,
         guest: Guest<'_>,
         settings: &Arc<Settings>,
-        version: (u64, u64),
+        server: Asked,
         parameters: &[(String, Vec<u8>)],
     ) -> Arc<Greeting> {
         let mut bytes = Vec::new();
@@ -91,7 +94,7 @@ impl Greetings {
         let key = key(guest, settings);
         // Sessions that have the former one share its settings.
         let settings = known.get(&key).map_or_else(|| settings.clone(), |former| former.settings.clone());
-        let greeting = Arc::new(Greeting { parameters: bytes.into(), settings, version, at: Instant::now() });
+        let greeting = Arc::new(Greeting { parameters: bytes.into(), settings, server, at: Instant::now() });
         known.insert(key, greeting.clone());
         greeting
     }

@@ -31,7 +31,7 @@ use crate::{
 
 /// Server connections that nobody used for so long are closed.
 const IDLE: Duration = Duration::from_secs(300);
-const TIDY_EVERY: Duration = Duration::from_secs(30);
+const TIDY_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a session is tapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +205,12 @@ async fn follow(shared: Arc<Shared>, instance: Arc<Instance>, group: Weak<Group>
                     group.tap(Tap::End);
                 }
             }
-            _ = tidy.tick() => pools.tidy(instance.id(), IDLE),
+            _ = tidy.tick() => {
+                pools.tidy(instance.id(), IDLE);
+                let (open, free) = pools.count(instance.id());
+                instance.metrics.backends.set(open);
+                instance.metrics.backends_idle.set(free);
+            }
         }
         if group.strong_count() == 0 && (ending || pools.is_empty(instance.id())) {
             return;

@@ -51,7 +51,8 @@ impl Session {
             return None;
         }
         let running = self.admit().ok()?;
-        Some(self.activate(running))
+        // The route may have changed just before.
+        self.server_is_current().then(|| self.activate(running))
     }
 
     /// The server at hand is the right one and has the client's settings.
@@ -70,7 +71,7 @@ impl Session {
         }
     }
 
-    fn wants<'r>(&self, route: &'r Route) -> Option<&'r Backend> {
+    pub(super) fn wants<'r>(&self, route: &'r Route) -> Option<&'r Backend> {
         match self.who.access {
             Access::ReadWrite => route.primary.as_ref(),
             Access::ReadOnly => route.reader(),

@@ -119,7 +119,7 @@ impl Session {
             }
         }
         if taps.has(Tap::Route) && self.server.is_some() && !self.server_is_current() {
-            return Ok(Some(Turn::Lost(Error::unavailable("another server has become the primary"))));
+            return Ok(Some(Turn::Moved));
         }
         Ok(None)
     }

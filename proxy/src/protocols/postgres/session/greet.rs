@@ -9,7 +9,7 @@ use super::{Session, Stop};
 use crate::protocols::postgres::greeting::{Greeting, Guest, Known};
 
 /// How long a new look may take when an old greeting would do.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
 
 impl Session {
     /// Tells the client the parameters, its key, and that it may begin.
@@ -17,15 +17,16 @@ impl Session {
     /// # Errors
     /// If no server accepts it: what a server says to a wrong database or setting is passed on.
     pub(in crate::protocols::postgres) async fn greet(&mut self) -> Result<(), Stop> {
-        let version = self.who.instance.route().version();
-        let known = self.shared.postgres.greetings().find(self.guest(), &self.settings, version);
+        let route = self.who.instance.route();
+        let asked = (route.epoch, self.wants(&route).map(|backend| backend.member));
+        let known = self.shared.postgres.greetings().find(self.guest(), &self.settings, asked);
         let greeting = match known {
             Known::Fresh(greeting) => greeting,
-            Known::Old(greeting) => match timeout(LOOK, Box::pin(self.look(version))).await {
+            Known::Old(greeting) => match timeout(LOOK, Box::pin(self.look())).await {
                 Ok(seen) => seen?,
                 Err(_) => greeting,
             },
-            Known::No => Box::pin(self.look(version)).await?,
+            Known::No => Box::pin(self.look()).await?,
         };
         self.settings = greeting.settings.clone();
         self.defaults = greeting.settings.clone();
@@ -36,12 +37,13 @@ impl Session {
     }
 
     /// Asks a server what it reports under the client's settings.
-    async fn look(&mut self, version: (u64, u64)) -> Result<Arc<Greeting>, Stop> {
+    async fn look(&mut self) -> Result<Arc<Greeting>, Stop> {
         self.begin().await?;
         let reported = self.server().map(|server| server.parameters.clone()).unwrap_or_default();
+        let asked = (self.who.instance.route().epoch, self.server().map(|server| server.member));
         // What was reported meanwhile is a part of it.
         *self.outbox.buffer() = Vec::new();
-        let greeting = self.shared.postgres.greetings().keep(self.guest(), &self.settings, version, &reported);
+        let greeting = self.shared.postgres.greetings().keep(self.guest(), &self.settings, asked, &reported);
         if let Some(server) = &mut self.server {
             server.settings = greeting.settings.clone();
         }

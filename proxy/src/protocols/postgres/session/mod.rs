@@ -108,8 +108,10 @@ enum Turn {
     NeedServer,
     /// The server is at rest.
     AtRest,
-    /// The server is gone, or is not to be used any more.
+    /// The connection to the server broke.
     Lost(Error),
+    /// Another server has taken the place of the one at hand.
+    Moved,
 }
 
 /// Why a session ends.

@@ -35,7 +35,11 @@ impl Session {
                     None => Box::pin(self.begin()).await,
                 },
                 Turn::AtRest => self.end(),
-                Turn::Lost(error) => self.lost(error),
+                Turn::Lost(error) => {
+                    self.report(&error);
+                    self.lost(&error)
+                }
+                Turn::Moved => self.lost(&Error::unavailable("another server has become the primary")),
             };
             if let Err(stop) = done {
                 break stop;
@@ -87,8 +91,15 @@ impl Session {
         self.unnamed_is_here = false;
     }
 
+    /// A connection that broke without a word tells of the server.
+    fn report(&self, error: &Error) {
+        if let (Some(server), None) = (&self.server, &self.last_words) {
+            self.shared.evidence.failed(self.who.instance.id(), server.member, &error.message);
+        }
+    }
+
     /// The server at hand is gone, or must not be used.
-    fn lost(&mut self, error: Error) -> Result<(), Stop> {
+    fn lost(&mut self, error: &Error) -> Result<(), Stop> {
         let words = self.last_words.take();
         if !self.active {
             self.drop_server();
@@ -130,7 +141,7 @@ impl Session {
                 "Connect again and repeat the transaction.",
             )
         };
-        tracing::debug!(%error, instance = key, "a server connection was lost in use");
+        tracing::debug!(error = error.message, instance = key, "a server connection was lost in use");
         Err(refusal.into())
     }
 

@@ -160,11 +160,11 @@ impl Session {
 
     fn take_query(&mut self, start: &[u8], rest: usize) -> Result<(), Stop> {
         let text = start[HEADER..].strip_suffix(&[0]).unwrap_or(&start[HEADER..]);
-        let effects = Effects::of(text, rest);
+        let mut effects = Effects::of(text, rest);
         // A simple query ends the unnamed statement.
         self.unnamed = None;
         self.unnamed_is_here = false;
-        match self.forget_prepared(&effects, rest) {
+        match self.instead(&mut effects, rest) {
             Some(sql) => frontend::write_query(self.server_buffer(), &sql),
             None => self.send(start),
         }
@@ -178,9 +178,9 @@ impl Session {
             return self.take_long_parse(start, rest);
         }
         let parse = Parse::read(&start[HEADER..]).map_err(|error| Refusal::protocol(&error))?;
-        let effects = Effects::of(parse.query, 0);
-        let forgets = self.forget_prepared(&effects, 0);
-        let query = forgets.as_deref().map_or(parse.query, str::as_bytes);
+        let mut effects = Effects::of(parse.query, 0);
+        let instead = self.instead(&mut effects, 0);
+        let query = instead.as_deref().map_or(parse.query, str::as_bytes);
         let parse = Parse { query, ..parse };
         self.note(&effects);
         if parse.name.is_empty() {
@@ -339,8 +339,12 @@ impl Session {
         }
     }
 
-    /// If the text only forgets a prepared statement of ours: what the server has to run for it.
-    fn forget_prepared(&mut self, effects: &Effects, rest: usize) -> Option<String> {
+    /// What the server has to run in place of the client's text: for one that only forgets a prepared statement, whose
+    /// name there is another, and for one that would silence warnings.
+    fn instead(&mut self, effects: &mut Effects, rest: usize) -> Option<String> {
+        if let Some(sql) = effects.louder() {
+            return Some(sql.to_owned());
+        }
         let all = "DEALLOCATE ALL";
         match effects.list.as_slice() {
             [Effect::Deallocate(name)] if effects.statements == 1 && rest == 0 => {

@@ -57,6 +57,19 @@ pub(crate) enum Value {
     Raw(Box<str>),
 }
 
+const QUIET: &str = "client_min_messages";
+const LOUD: &str = "warning";
+const LOUDER: &str = "SET client_min_messages TO warning";
+
+impl Value {
+    /// Whether this value of the setting keeps warnings from the client.
+    pub(crate) fn silences(&self, name: &str) -> bool {
+        let (Self::Sql(text) | Self::Raw(text)) = self;
+        let text = text.to_ascii_lowercase();
+        name == QUIET && ["error", "fatal", "panic"].iter().any(|level| text.contains(level))
+    }
+}
+
 /// One thing that a text does to its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -87,6 +100,18 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
+    /// SQL to be run in place of a text that would keep warnings from the client: they may say that a commit is in
+    /// doubt, and have to pass here.
+    pub(crate) fn louder(&mut self) -> Option<&'static str> {
+        match self.list.as_mut_slice() {
+            [Effect::Set(name, value)] if self.statements == 1 && value.silences(name) => {
+                *value = Value::Raw(LOUD.into());
+                Some(LOUDER)
+            }
+            _ => None,
+        }
+    }
+
     /// Reads a text. `rest` is how many bytes of it are not given.
     pub(crate) fn of(text: &[u8], rest: usize) -> Self {
         let mut effects = Self::default();
@@ -457,6 +482,17 @@ mod tests {
         assert_eq!(of("DEALLOCATE \"S1\""), [Effect::Deallocate(b"S1"[..].into())]);
         assert_eq!(of("DEALLOCATE ALL"), [Effect::DeallocateAll]);
         assert_eq!(Effects::of(b"SELECT 1;; ;SELECT 2", 0).statements, 2);
+    }
+
+    #[test]
+    fn warnings_are_not_silenced() {
+        for text in ["SET client_min_messages = 'ERROR'", "set session client_min_messages to panic"] {
+            let mut effects = Effects::of(text.as_bytes(), 0);
+            assert_eq!(effects.louder(), Some(LOUDER), "{text}");
+            assert_eq!(effects.list, [Effect::Set(QUIET.into(), Value::Raw(LOUD.into()))]);
+        }
+        assert_eq!(Effects::of(b"SET client_min_messages = notice", 0).louder(), None);
+        assert_eq!(Effects::of(b"SET search_path = error", 0).louder(), None);
     }
 
     #[test]

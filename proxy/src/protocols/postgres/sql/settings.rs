@@ -14,6 +14,7 @@ pub(crate) struct Settings(BTreeMap<Box<str>, Value>);
 
 impl Settings {
     pub(crate) fn set(&mut self, name: &str, value: Value) {
+        let value = if value.silences(name) { Value::Raw("warning".into()) } else { value };
         self.0.insert(name.into(), value);
     }
 

@@ -1,15 +1,7 @@
 //! Sharing connections: what belongs to a client stays with it, and nothing of it reaches another.
 
-use super::world::{World, code};
+use super::world::{World, code, text};
 use crate::routes::Pooling;
-
-async fn text(client: &tokio_postgres::Client, sql: &str) -> String {
-    let messages = client.simple_query(sql).await.unwrap();
-    let row = messages
-        .into_iter()
-        .find_map(|message| if let tokio_postgres::SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
-    row.and_then(|row| row.get(0).map(str::to_owned)).unwrap_or_default()
-}
 
 async fn pid(client: &tokio_postgres::Client) -> String {
     text(client, "select pg_backend_pid()").await

@@ -20,6 +20,7 @@ use windlass_core::{
     id::{InstanceId, MemberId},
 };
 use windlass_kit::tls::{Identity, IdentityStore};
+use windlass_wire_pg::scram::Keys;
 
 use crate::{
     Shared,
@@ -162,9 +163,11 @@ impl Server {
         fs::write(data.join("postgresql.conf"), conf).unwrap();
         let mut server = Self { member, port, directory, process: None };
         server.run();
+        // On every server the same, as on members of one instance.
+        let verifier = Keys::from_password(b"loom", b"salt of the test", 4096).unwrap().1.to_string_for_storage();
+        server.sql(&format!("create role ada login password '{verifier}'"));
         server.sql(
-            "create role ada login password 'loom'; create role eve login password 'loom'; \
-             create role windlass_proxy login; create database loom owner ada; create schema windlass; \
+            "create role windlass_proxy login; create database loom owner ada; create schema windlass; \
              create function windlass.verifier(name text) returns text language sql security definer as \
              'select rolpassword from pg_catalog.pg_authid where rolname = name and rolcanlogin'; \
              revoke all on function windlass.verifier from public; grant usage on schema windlass to windlass_proxy; \
@@ -202,6 +205,51 @@ impl Server {
         let pid = rustix::process::Pid::from_child(&process);
         rustix::process::kill_process(pid, rustix::process::Signal::QUIT).unwrap();
         process.wait().unwrap();
+    }
+
+    /// Ends every process of it at once, so that it says nothing to anybody.
+    pub(super) fn kill(&mut self) {
+        let pids = self.sql("select string_agg(pid::text, ' ') from pg_stat_activity where pid <> pg_backend_pid()");
+        let mut process = self.process.take().unwrap();
+        // The parent first, or it would tell the others to end.
+        process.kill().unwrap();
+        for pid in pids.split(' ').filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        process.wait().unwrap();
+    }
+
+    fn set_gate(&self, line: &str) {
+        let path = self.directory.path().join("data/pg_hba.conf");
+        let rules = fs::read_to_string(&path).unwrap();
+        let rules: Vec<_> = rules.lines().filter(|line| !line.ends_with(" reject")).collect();
+        let (first, rest) = rules.split_at(1);
+        fs::write(&path, [first, &[line], rest].concat().join("\n") + "\n").unwrap();
+        self.sql("select pg_reload_conf()");
+    }
+
+    /// Whether a client that comes past the proxy is let in.
+    fn lets_in(&self) -> bool {
+        let output = Command::new("psql")
+            .args(["-X", "-c", "select 1"])
+            .arg(format!("host=127.0.0.1 port={} user=ada password=loom dbname=loom sslmode=require", self.port))
+            .stdin(Stdio::null())
+            .output();
+        output.unwrap().status.success()
+    }
+
+    /// Refuses everybody and ends all sessions, as the agent does.
+    pub(super) fn shut_gate(&self) {
+        self.set_gate("hostssl all all all reject");
+        let began = Instant::now();
+        while self.lets_in() {
+            assert!(began.elapsed() < SOON, "the gate does not shut");
+        }
+        self.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename in ('ada', 'windlass_proxy')");
+    }
+
+    pub(super) fn open_gate(&self) {
+        self.set_gate("");
     }
 
     fn psql(&self, database: &str, sql: &str) -> Output {
@@ -330,6 +378,26 @@ impl World {
         assert!(self.shared.routes.put(self.route.clone()).is_some());
     }
 
+    pub(super) fn instance(&self) -> Arc<crate::routes::Instance> {
+        self.shared.routes.by_id(self.route.instance).unwrap()
+    }
+
+    /// Another server leads, under the next epoch.
+    pub(super) fn promote(&mut self, server: usize) {
+        let epoch = self.route.epoch + 1;
+        self.servers[server].sql(&format!("alter system set windlass.epoch = '{epoch}'; select pg_reload_conf()"));
+        let primary = self.servers[server].backend();
+        self.publish(|route| {
+            route.epoch = epoch;
+            route.primary = Some(primary);
+            route.state = State::Open;
+        });
+    }
+
+    pub(super) fn pause(&mut self) {
+        self.publish(|route| route.state = State::Paused("switchover".to_owned()));
+    }
+
     /// Parameters of a client as this user, without TLS.
     pub(super) fn config(&self, user: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
@@ -377,6 +445,24 @@ impl Drop for World {
         self.shared.drain.advance(Stage::Ending);
         self.stop.cancel();
     }
+}
+
+/// Waits until something holds.
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < SOON, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The first column of the first row.
+pub(super) async fn text(client: &Client, sql: &str) -> String {
+    let messages = client.simple_query(sql).await.unwrap();
+    let row = messages
+        .into_iter()
+        .find_map(|message| if let tokio_postgres::SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
+    row.and_then(|row| row.get(0).map(str::to_owned)).unwrap_or_default()
 }
 
 /// The SQLSTATE that a client was given.

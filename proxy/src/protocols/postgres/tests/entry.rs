@@ -1,0 +1,105 @@
+//! Coming in: who is let in, by which name, and who is not.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::world::{SOON, World, code};
+use crate::routes::Pooling;
+
+#[tokio::test]
+async fn names_and_passwords_decide_who_comes_in() {
+    let world = World::new(Pooling::Transaction).await;
+    world.try_connect("ada@app.team").await.unwrap();
+    world.try_connect("ada@APP.team").await.unwrap();
+    assert_eq!(code(world.try_connect("ada@other.team").await.map(drop)), "3D000");
+    assert_eq!(code(world.try_connect("ada").await.map(drop)), "28000");
+    assert_eq!(code(world.try_connect("nobody@app.team").await.map(drop)), "28P01");
+    // It may log in, but has no password.
+    assert_eq!(code(world.try_connect("root@app.team").await.map(drop)), "28P01");
+    let mut wrong = world.config("ada@app.team");
+    wrong.password("looms");
+    assert_eq!(code(wrong.connect(tokio_postgres::NoTls).await.map(drop)), "28P01");
+    let mut wrong = world.config("ada@app.team");
+    wrong.dbname("nowhere");
+    assert_eq!(code(wrong.connect(tokio_postgres::NoTls).await.map(drop)), "3D000");
+    let mut wrong = world.config("ada@app.team");
+    wrong.options("-c work_mem=much");
+    assert_eq!(code(wrong.connect(tokio_postgres::NoTls).await.map(drop)), "22023");
+    // By the name in the TLS handshake.
+    let by_sni = tokio::process::Command::new("psql")
+        .args(["-X", "-A", "-t", "-c", "select current_user"])
+        .arg(format!(
+            "host=app.team.db.test hostaddr=127.0.0.1 port={} user=ada password=loom dbname=loom sslmode=require",
+            world.address.port()
+        ))
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&by_sni.stdout).trim(), "ada", "{by_sni:?}");
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_what_the_old_one_allowed() {
+    let world = World::new(Pooling::Transaction).await;
+    world.connect().await.batch_execute("select 1").await.unwrap();
+    world.servers[0].sql("alter role ada password 'other'");
+    let began = std::time::Instant::now();
+    while world.try_connect("ada@app.team").await.is_ok() {
+        assert!(began.elapsed() < SOON, "the old password does not end");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let mut config = world.config("ada@app.team");
+    config.password("other");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("select 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn limits_are_told_by_their_own_code() {
+    let world = World::with(Pooling::Transaction, 1, |config| {
+        config.limits.clients_per_user = 2;
+        config.limits.backends = 1;
+        config.hold.time = jiff::SignedDuration::from_millis(300);
+    })
+    .await;
+    let (one, two) = (world.connect().await, world.connect().await);
+    assert_eq!(code(world.try_connect("ada@app.team").await.map(drop)), "53300");
+    one.batch_execute("begin").await.unwrap();
+    let error = two.simple_query("select 1").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "53300");
+    assert!(error.as_db_error().unwrap().message().contains("all 1 are in use"), "{error:?}");
+    one.batch_execute("commit").await.unwrap();
+    world.connect().await.batch_execute("select 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_start_get_an_answer_and_no_memory() {
+    let world = World::new(Pooling::Transaction).await;
+    let long = [&20_000_u32.to_be_bytes()[..], &196_608_u32.to_be_bytes()].concat();
+    for (bytes, code) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "08P01"),
+        (&long, "08P01"),
+        (&[0, 0, 0, 8, 0, 2, 0, 0][..], "08P01"),
+        (&[0, 0, 0, 9, 0, 3, 0, 0, 0][..], "28000"),
+    ] {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains(code), "{code}: {answer}");
+    }
+    // A TLS hello that is none, and none at all.
+    for bytes in [&b"\x16\x03\x01\x00\x05hello"[..], &[]] {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap();
+    }
+    world.connect().await.batch_execute("select 1").await.unwrap();
+}
