@@ -89,6 +89,11 @@ async fn prove(shared: &Arc<Shared>, guest: &Guest<'_>, stream: &mut Stream) -> 
         let message = format!("instance {} does not speak PostgreSQL's protocol", route.key());
         return Err(Refusal::new(SqlState::NOT_SUPPORTED, &message, "Connect with a client of its engine."));
     }
+    if let State::Closed(reason) = &route.state {
+        destination.instance.metrics.refused.inc();
+        let message = format!("instance {} is not open: {reason}", route.key());
+        return Err(Refusal::new(SqlState::CANNOT_CONNECT_NOW, &message, ""));
+    }
     if startup.minor > 0 || !startup.protocol_options.is_empty() {
         let mut answer = Vec::new();
         backend::write_negotiate(&mut answer, &startup.protocol_options);

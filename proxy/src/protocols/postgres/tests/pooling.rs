@@ -73,7 +73,7 @@ async fn prepared_statements_are_found_on_any_connection_and_stay_private() {
         assert_eq!(two.query_one(&b, &[&n]).await.unwrap().get::<_, &str>(0), "two");
     }
     // The connection is lost between two transactions: nobody notices.
-    world.servers[0].sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'ada'");
+    world.servers[0].end_sessions();
     assert_eq!(one.query_one(&a, &[&1]).await.unwrap().get::<_, i32>(1), 1);
     // Equal texts are shared, and closing one is not closing the other.
     let c = two.prepare("select 'one', $1::int").await.unwrap();
@@ -85,7 +85,7 @@ async fn prepared_statements_are_found_on_any_connection_and_stay_private() {
     one.batch_execute("create table t (id int)").await.unwrap();
     let d = one.prepare("select count(*) from t").await.unwrap();
     two.batch_execute("drop table t").await.unwrap();
-    world.servers[0].sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'ada'");
+    world.servers[0].end_sessions();
     assert_eq!(code(one.query(&d, &[]).await), "42P01", "it is prepared anew, and that fails");
     assert_eq!(one.query_one(&a, &[&3]).await.unwrap().get::<_, i32>(1), 3);
 }

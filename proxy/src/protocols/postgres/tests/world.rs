@@ -219,6 +219,16 @@ impl Server {
         process.wait().unwrap();
     }
 
+    /// Ends every session of the client's user and of the proxy, and waits until they are gone.
+    pub(super) fn end_sessions(&self) {
+        let whose = "usename in ('ada', 'windlass_proxy')";
+        self.sql(&format!("select pg_terminate_backend(pid) from pg_stat_activity where {whose}"));
+        let began = Instant::now();
+        while self.sql(&format!("select count(*) from pg_stat_activity where {whose}")) != "0" {
+            assert!(began.elapsed() < SOON, "sessions do not end");
+        }
+    }
+
     fn set_gate(&self, line: &str) {
         let path = self.directory.path().join("data/pg_hba.conf");
         let rules = fs::read_to_string(&path).unwrap();
@@ -245,7 +255,7 @@ impl Server {
         while self.lets_in() {
             assert!(began.elapsed() < SOON, "the gate does not shut");
         }
-        self.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename in ('ada', 'windlass_proxy')");
+        self.end_sessions();
     }
 
     pub(super) fn open_gate(&self) {
