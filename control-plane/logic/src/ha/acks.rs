@@ -19,6 +19,8 @@ use super::{
 
 /// A member joins the ackers when it is less than this far behind.
 pub(super) const GROW_LAG_BYTES: u64 = 16 << 20;
+/// How long commits wait for a member whose own agent says that its server is down: a restart in place is quicker.
+const SERVER_DOWN: Duration = Duration::from_millis(500);
 /// Most sets that may wait for their barrier; then the set stays as it is.
 const PENDING_MAX: usize = 6;
 
@@ -107,7 +109,8 @@ fn proven(cluster: &Cluster, leader: &Facts) -> Option<usize> {
 fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> BTreeSet<MemberId> {
     let link = |id: &MemberId| draft.observed.links.get(id).copied().unwrap_or_default();
     let counts = |id: &MemberId| draft.now.members.get(id).is_some_and(super::cluster::Member::counts);
-    let away = |id: &MemberId| link(id).away_for.is_some_and(|since| since >= patience);
+    let limit = |id: &MemberId| if is_down(draft, *id) { patience.min(SERVER_DOWN) } else { patience };
+    let away = |id: &MemberId| link(id).away_for.is_some_and(|since| since >= limit(id));
     let mut lost: BTreeSet<MemberId> = set.members.iter().copied().filter(|id| !counts(id) || away(id)).collect();
     let slow = |id: &&MemberId| link(id).slow_for.is_some_and(|since| since >= patience);
     let well = |id: &&MemberId| {
@@ -119,6 +122,29 @@ fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> 
         lost.extend(behind);
     }
     lost
+}
+
+/// Its own agent says that its server does not run, so there is no doubt whether it is only hard to reach.
+fn is_down(draft: &Draft<'_>, id: MemberId) -> bool {
+    let detect = Duration::from_millis(draft.now.timings().detect_ms.into());
+    draft.observed.fresh(id, detect).is_some_and(|facts| match facts.state {
+        ReplicaState::New
+        | ReplicaState::Cloning
+        | ReplicaState::Draining
+        | ReplicaState::CleanStop
+        | ReplicaState::Crashed
+        | ReplicaState::Demoted
+        | ReplicaState::Rejoining
+        | ReplicaState::Quarantine
+        | ReplicaState::Resting => true,
+        ReplicaState::Catchup
+        | ReplicaState::Standby
+        | ReplicaState::Sealed
+        | ReplicaState::Promoting
+        | ReplicaState::Gated
+        | ReplicaState::Open
+        | ReplicaState::Fenced => false,
+    })
 }
 
 /// Members that may join: following this epoch under their epoch name, nearly caught up, with an agent that answers.
@@ -144,6 +170,11 @@ fn fit(cluster: &Cluster, observed: &Observed, leader: &Facts) -> BTreeSet<Membe
 }
 
 fn explain(draft: &mut Draft<'_>, leader: &Facts) {
+    for id in &draft.now.reign.ordered().members {
+        if let Some(away) = draft.observed.links.get(id).and_then(|link| link.away_for) {
+            draft.wait(format!("{} has not acknowledged commits for {away:.1?}", draft.now.name(*id)));
+        }
+    }
     if draft.next.reign.sets.len() > 1 {
         let set = draft.next.reign.ordered().clone();
         let has = leader.enforced.as_ref().map_or(0, |enforced| enforced.rev);

@@ -93,16 +93,9 @@ fn promote(draft: &mut Draft<'_>, voters: &[Voter], chosen: Winner, nonce: Uuid)
         .filter(|id| *id != chosen.id && *id != former)
         .collect();
     if acks.is_empty() && !draft.now.may_go_alone() {
-        let back = voters.iter().find(|voter| voter.id == former && voter.sealed && voter.alive && voter.eligible);
-        match back.filter(|voter| voter.id != chosen.id) {
-            Some(voter) => acks.insert(voter.id),
-            None => {
-                return draft.wait(format!(
-                    "{} could be promoted, but commits must not be on one member only; waiting for another to answer",
-                    draft.now.name(chosen.id)
-                ));
-            }
-        };
+        // Its gate stays shut until one of them is back and has its barrier.
+        let others = draft.now.members.iter().filter(|(id, member)| member.counts() && **id != chosen.id);
+        acks.extend(others.map(|(id, _)| *id));
     }
     let previous = match chosen.base {
         Base::Reign => Some(draft.now.reign.clone()),

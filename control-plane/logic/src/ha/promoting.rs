@@ -52,6 +52,7 @@ pub(super) fn step(draft: &mut Draft<'_>, why: Promotion) {
         }
     };
     acks::follow(draft, &facts, Joining::Later, patience);
+    steady::care(draft);
     let because = if facts.reason.is_empty() { String::new() } else { format!(": {}", facts.reason) };
     draft.wait(format!("waiting for {name} to open, which is {}{because}", facts.state));
 }

@@ -173,15 +173,15 @@ fn progress(draft: &mut Draft<'_>) {
     }
 }
 
-/// Members whose data is not trusted are copied anew once nothing depends on them.
+/// Members whose data is not trusted are copied anew. Also ackers, without which commits may wait for ever: somebody
+/// leads and so has all that they acknowledged, and no election counts them until they have it again.
 pub(super) fn care(draft: &mut Draft<'_>) {
-    let acks = draft.next.acks();
     let leader = draft.next.reign.leader;
     let detect = Duration::from_millis(draft.now.timings().detect_ms.into());
     for (id, member) in &mut draft.next.members {
         let Some(facts) = draft.observed.fresh(*id, detect).filter(|_| *id != leader) else { continue };
         let copied = matches!(facts.state, ReplicaState::Catchup | ReplicaState::Standby);
-        if facts.state == ReplicaState::Quarantine && !member.clone_anew && !acks.contains(id) {
+        if facts.state == ReplicaState::Quarantine && !member.clone_anew {
             member.clone_anew = true;
             draft.happened.push(Happened::CloneOrdered { member: *id, cause: facts.reason.clone() });
         } else if member.clone_anew && copied && facts.applied_rev >= member.order_rev {

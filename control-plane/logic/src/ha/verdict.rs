@@ -21,6 +21,8 @@ pub const PARTIAL_PARTITION: Duration = Duration::from_secs(5);
 pub const DISTRUST: Duration = Duration::from_secs(5);
 /// A round trip to the metadata beyond this makes a node distrust itself.
 pub const META_SLOW: Duration = Duration::from_secs(1);
+/// E2: least silence of a connection that stands, after which it is held for lost.
+const FOLLOWER_SILENCE: Duration = Duration::from_millis(900);
 /// Probes without an answer before a witness calls a host silent.
 pub const PROBES_MISSED: u32 = 3;
 /// A crash restart that would take longer makes a failover better.
@@ -189,8 +191,11 @@ fn followers_cut(cluster: &Cluster, observed: &Observed, leader: MemberId, detec
         ackers = cluster.members.keys().copied().collect();
     }
     ackers.remove(&leader);
-    let mut cut =
-        ackers.iter().filter_map(|id| observed.fresh(*id, detect)).map(|facts| facts.cut_off(detect)).peekable();
+    // What followers say is as old as their last report, so less silence than E1's must do; a living leader answers
+    // pings of an idle connection within half of `wal_receiver_timeout`.
+    let limit = (detect * 2 / 3).max(FOLLOWER_SILENCE);
+    let fresh = ackers.iter().filter_map(|id| observed.fresh(*id, detect));
+    let mut cut = fresh.map(|facts| facts.cut_off(limit)).peekable();
     cut.peek()?;
     Some(cut.all(|cut| cut))
 }

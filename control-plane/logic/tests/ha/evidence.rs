@@ -155,7 +155,7 @@ fn each_row_of_the_table_gives_its_verdict() {
                 silent(o, 0, MS(1_600));
                 witnessed(o, 3);
                 for node in [1, 2] {
-                    facts(o, node).upstream.as_mut().expect("follows").silent_for = MS(1_500);
+                    facts(o, node).upstream.as_mut().expect("follows").silent_for = MS(1_000);
                 }
             },
             None,
@@ -317,7 +317,7 @@ fn each_row_of_the_table_gives_its_verdict() {
 fn a_replica_that_is_away_for_3_s_no_longer_holds_commits_up() {
     let (cluster, mut observed) = scene();
     observed.links.get_mut(&id(2)).expect("known").away_for = Some(MS(2_999));
-    assert_eq!(outcome(&cluster, &observed), Outcome::Nothing);
+    assert!(matches!(outcome(&cluster, &observed), Outcome::Waits(why) if why.contains("has not acknowledged")));
     observed.links.get_mut(&id(2)).expect("known").away_for = Some(S(3));
     let next = decide(&cluster, &observed, Uuid::nil()).next.expect("shrinks");
     assert_eq!(next.reign.ordered().members, [id(1)].into());
@@ -326,6 +326,16 @@ fn a_replica_that_is_away_for_3_s_no_longer_holds_commits_up() {
     let next = decide(&cluster, &observed, Uuid::nil()).next.expect("goes alone");
     assert_eq!(next.mode(), Mode::Alone);
     assert!(next.candidates().is_empty());
+}
+
+#[test]
+fn a_replica_whose_own_agent_says_that_it_is_down_is_given_half_a_second() {
+    let (cluster, mut observed) = scene();
+    facts(&mut observed, 2).state = ReplicaState::Crashed;
+    observed.links.get_mut(&id(2)).expect("known").away_for = Some(MS(499));
+    assert!(matches!(outcome(&cluster, &observed), Outcome::Waits(_)));
+    observed.links.get_mut(&id(2)).expect("known").away_for = Some(MS(500));
+    assert_eq!(outcome(&cluster, &observed), Outcome::SetChanges);
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl Model for Limits {
             | Action::Write(_)
             | Action::Acknowledge(_)
             | Action::Restart(_)
+            | Action::Spoil(_)
             | Action::Decide(_)
             | Action::Forget => {}
         }

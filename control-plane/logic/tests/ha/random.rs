@@ -3,7 +3,10 @@
 
 use proptest::prelude::*;
 use uuid::Uuid;
-use windlass_core::{id::OperationId, replication::Durability};
+use windlass_core::{
+    id::OperationId,
+    replication::{Durability, ReplicaState},
+};
 use windlass_logic::ha::{Loss, Patience, Phase};
 
 use super::world::{Action, Belief, World};
@@ -12,6 +15,13 @@ fn check(world: &World, what: &str) {
     assert!(world.nothing_acknowledged_is_lost(), "P1 after {what}: {world:#?}");
     assert!(world.enforced_is_recorded(), "P2 after {what}: {world:#?}");
     assert!(world.one_leader_per_epoch(), "P4 after {what}: {world:#?}");
+}
+
+/// One member may lose its data, once, while somebody leads and has all of it: more would be a real loss.
+fn may_spoil(world: &World, node: usize) -> bool {
+    let settled = world.cluster.phase == Phase::Steady && world.cluster.previous.is_none();
+    let led = world.leaders.values().flatten().any(|leader| *leader == node);
+    settled && !led && world.nodes.iter().all(|node| node.state != ReplicaState::Quarantine) && world.spoiled < 1
 }
 
 /// One random action; most of them move things forward, so that schedules get deep.
@@ -40,7 +50,9 @@ fn act(world: &mut World, dice: (u8, u8, u8)) -> String {
         34..=42 => Action::Write(world.serving().unwrap_or(node)),
         43..=45 => Action::Acknowledge(node),
         46..=48 => Action::Report(node),
-        49 | 50 => Action::Crash(node),
+        49 => Action::Crash(node),
+        50 if may_spoil(world, node) => Action::Spoil(node),
+        50 => Action::Crash(node),
         51..=53 => Action::Restart(node),
         54 | 55 => Action::Decide(Belief::LeaderDead),
         56 | 57 => Action::Decide(Belief::Away(node)),

@@ -72,7 +72,8 @@ fn of_two_that_must_be_durable_the_standby_waits_for_the_old_primary() {
     assert!(commit(&mut world));
     lose(&mut world, &[0]);
     assert_eq!(world.serving(), None);
-    assert!(world.waits().contains("commits must not be on one member only"), "{}", world.waits());
+    assert!(world.waits().contains("going on alone is not allowed"), "{}", world.waits());
+    assert!(world.waits().contains("to open, which is GATED"), "{}", world.waits());
     back(&mut world, 0);
     assert!(commit(&mut world));
     assert_eq!(world.cluster.mode(), Mode::Quorum);
@@ -335,6 +336,19 @@ fn a_member_that_is_removed_stops_counting_before_it_rests() {
     world.store(world.cluster.forget(id(2)).expect("it is out"));
     world.settle();
     assert!(commit(&mut world));
+}
+
+#[test]
+fn an_acker_whose_data_is_spoilt_is_copied_anew_even_if_commits_wait_for_it() {
+    for durability in [Availability, Durable] {
+        let mut world = steady(2, durability, 0);
+        assert!(commit(&mut world));
+        assert!(world.apply(Action::Spoil(1)));
+        assert!(commit(&mut world), "{durability}: {}", world.waits());
+        world.settle();
+        assert_eq!(world.cluster.candidates().len(), 1);
+        assert!(!world.cluster.members[&id(1)].clone_anew, "only once");
+    }
 }
 
 #[test]

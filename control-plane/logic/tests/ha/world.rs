@@ -89,6 +89,8 @@ pub(super) enum Action {
     Crash(usize),
     /// It comes back.
     Restart(usize),
+    /// A follower's data is gone or not trusted any more.
+    Spoil(usize),
     /// The control plane hears a member's facts.
     Report(usize),
     /// The control plane hears everybody but one, whose last facts grow old.
@@ -125,6 +127,7 @@ pub(super) struct World {
     /// Who ever led each epoch.
     pub(super) leaders: BTreeMap<u64, BTreeSet<usize>>,
     pub(super) crashes: u8,
+    pub(super) spoiled: u8,
     pub(super) mutation: Mutation,
 }
 
@@ -203,6 +206,7 @@ impl World {
             acked: BTreeMap::new(),
             leaders: BTreeMap::new(),
             crashes: 0,
+            spoiled: 0,
             mutation: Mutation::None,
         };
         world.send();
@@ -369,6 +373,16 @@ impl World {
                 std::mem::replace(&mut it.up, false)
             }
             Action::Restart(node) => self.restart(node),
+            Action::Spoil(node) => {
+                self.spoiled += 1;
+                let it = &mut self.nodes[node];
+                it.log.clear();
+                it.state = ReplicaState::Quarantine;
+                for other in &mut self.nodes {
+                    other.flushed_of.remove(&node);
+                }
+                true
+            }
             Action::Report(node) => {
                 let facts = self.facts(node);
                 let up = self.nodes[node].up;
@@ -422,12 +436,23 @@ impl World {
                 }
             }
             Goal::Follow { clone_anew, .. } => {
-                if *clone_anew {
-                    it.log.clear();
-                }
-                it.state = if led { ReplicaState::Demoted } else { ReplicaState::Catchup };
+                it.state = match it.state {
+                    _ if *clone_anew => {
+                        it.log.clear();
+                        ReplicaState::Cloning
+                    }
+                    ReplicaState::Cloning | ReplicaState::Quarantine => it.state,
+                    _ if led => ReplicaState::Demoted,
+                    _ => ReplicaState::Catchup,
+                };
             }
-            Goal::Seal => it.state = if led { ReplicaState::Demoted } else { ReplicaState::Sealed },
+            Goal::Seal => {
+                it.state = match it.state {
+                    ReplicaState::Quarantine | ReplicaState::Cloning => it.state,
+                    _ if led => ReplicaState::Demoted,
+                    _ => ReplicaState::Sealed,
+                };
+            }
             Goal::Drain => it.state = ReplicaState::CleanStop,
             Goal::Rest => it.state = ReplicaState::Resting,
         }
@@ -470,10 +495,11 @@ impl World {
         let Some(leader) = self.leader_of(node) else { return false };
         let (own, its) = (&self.nodes[node], &self.nodes[leader]);
         let able = match own.state {
-            ReplicaState::Catchup | ReplicaState::Standby | ReplicaState::Demoted => true,
+            ReplicaState::Catchup | ReplicaState::Standby | ReplicaState::Demoted | ReplicaState::Cloning => true,
             _ => false,
         };
-        let behind = !its.log.starts_with(&own.log) || own.log.len() < its.log.len();
+        let behind =
+            !its.log.starts_with(&own.log) || own.log.len() < its.log.len() || own.state == ReplicaState::Cloning;
         let unsaid = self.named(node) && its.flushed_of.get(&node) != Some(&own.log.len());
         let renamed = self.named(node) && own.state != ReplicaState::Standby;
         able && (behind || unsaid || renamed)
@@ -486,6 +512,12 @@ impl World {
         let Some(leader) = self.leader_of(node) else { return false };
         let its = self.nodes[leader].log.clone();
         let own = &mut self.nodes[node];
+        if own.state == ReplicaState::Cloning {
+            // A copy is all or nothing.
+            own.log.clone_from(&its);
+            own.state = ReplicaState::Catchup;
+            return true;
+        }
         if its.starts_with(&own.log) {
             own.log.extend(its.get(own.log.len()).copied());
         } else {
@@ -552,6 +584,7 @@ impl World {
         it.acknowledged = Barrier::default();
         it.since = it.log.len();
         it.state = match it.order.as_ref().map(|order| order.goal.word()) {
+            _ if matches!(it.state, ReplicaState::Quarantine | ReplicaState::Cloning) => it.state,
             Some(ReplicaGoal::Lead) => ReplicaState::Gated,
             Some(ReplicaGoal::Follow) => ReplicaState::Catchup,
             Some(ReplicaGoal::Seal) => match it.state {
