@@ -436,7 +436,9 @@ impl Machine {
             .update(|record| {
                 record.rewound_for = epoch;
                 record.lost_writes = rewound.lost_writes.clone();
-                (record.role, record.promoting, record.stopped_at) = (Role::Demoted(epoch), None, None);
+                // Rewound from a leader that writes, it is whole only with WAL that is still to be streamed: started as a
+                // standby of nobody it would wait for ever.
+                (record.role, record.promoting, record.stopped_at) = (Role::Follower(epoch), None, None);
             })
             .await?;
         windlass_kit::files::remove(&marker)

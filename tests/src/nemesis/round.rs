@@ -191,16 +191,21 @@ impl Round<'_> {
     /// # Errors
     /// They are not within the limit.
     pub async fn whole(&self, limit: Duration) -> Result<()> {
-        wait_until("every member whole", limit, async || {
-            let instance = self.instance().await?;
-            if is_whole(&instance) { Ok(()) } else { bail!("{}", describe(&instance)) }
-        })
-        .await
+        whole(&self.api, &self.name(), limit).await
     }
 }
 
+/// As [`Round::whole`], of any instance.
+pub(super) async fn whole(api: &Api, name: &str, limit: Duration) -> Result<()> {
+    wait_until("every member whole", limit, async || {
+        let instance = api.instance(name).await?;
+        if is_whole(&instance) { Ok(()) } else { bail!("{}", describe(&instance)) }
+    })
+    .await
+}
+
 /// Whether every member is as it should be.
-pub(super) fn is_whole(instance: &Instance) -> bool {
+fn is_whole(instance: &Instance) -> bool {
     let status = instance.replication_status.clone().unwrap_or_default();
     let synchronous = instance.members.iter().filter(|member| !member.asynchronous).count();
     instance.state() == instance::State::Running
@@ -212,7 +217,7 @@ pub(super) fn is_whole(instance: &Instance) -> bool {
 }
 
 /// What matters of an instance in a line.
-pub(super) fn describe(instance: &Instance) -> String {
+fn describe(instance: &Instance) -> String {
     let status = instance.replication_status.clone().unwrap_or_default();
     let members = instance.members.iter().map(|member| {
         let mark = if member.uid == status.primary { "*" } else { "" };

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 use windlass_proto::api::v1::Replication;
 
-use super::round::{Round, is_whole};
+use super::round::{Round, whole};
 use super::scenario::{ALL, Leader, Scenario};
 use crate::api::instance_name;
 use crate::checkers::gap;
@@ -18,6 +18,8 @@ use crate::workload::{End, Workload};
 
 /// How long everything may take to be whole again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(90);
+/// How long an instance may take to be whole before the next round; one that was not in its own round never will.
+const RUIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long a round may take, so that one that hangs does not stop the rest.
 const ROUND_LIMIT: Duration = Duration::from_secs(300);
 /// Work before the fault and after the healing.
@@ -91,8 +93,9 @@ pub async fn run(network: &mut Network, plan: &Plan, mut tell: impl FnMut(&Outco
             let outcome = round(&mut site, &id, scenario, *seed).await?;
             failed |= !outcome.failures.is_empty();
             tell(&outcome)?;
-            let whole = is_whole(&site.api.instance(&instance_name(PROJECT, &id)).await?);
-            ensure!(whole, "round {scenario:?} (seed {seed}) left the instance broken: {:#?}", outcome.failures);
+            whole(&site.api, &instance_name(PROJECT, &id), RUIN_LIMIT).await.with_context(|| {
+                format!("round {scenario:?} (seed {seed}) left ruins in {}", site.directory().display())
+            })?;
         }
         site.api.purge_instance(&instance_name(PROJECT, &id)).await.context("purge")?;
     }

@@ -1,4 +1,4 @@
-//! The fleet of the demo: one control plane and its agents, as real programs with configuration files like anyone's.
+//! The fleet of the demo: one control plane, its agents and a proxy, as real programs with configuration files like anyone's.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -96,6 +96,31 @@ impl<'a> Fleet<'a> {
         let mut command = self.program("windlass-agent");
         command.arg("--config").arg(&config);
         self.run(&name, command)
+    }
+
+    /// Starts a proxy that enrols by a fresh join token. Clients of its instances are led to it from then on.
+    ///
+    /// # Errors
+    /// No token, or the program cannot be started.
+    pub(crate) fn add_proxy(&mut self) -> Result<()> {
+        let name = "proxy-1";
+        let token = workspace::output(self.cli().args(["proxy", "token", "create", "--name", name, "-o", "name"]))?;
+        let directory = self.place.directory(name)?;
+        let config = directory.join("proxy.toml");
+        let token_file = directory.join("join-token");
+        write_secret(&token_file, &token)?;
+        let text = format!(
+            "state_dir = {:?}\nendpoints = [{:?}]\nproxy_name = {name:?}\njoin_token_file = {:?}\n\
+             listen = \"127.0.0.1:{}\"\n",
+            directory.join("state"),
+            self.endpoint,
+            token_file,
+            free_port()?,
+        );
+        std::fs::write(&config, text)?;
+        let mut command = self.program("windlass-proxy");
+        command.arg("--config").arg(&config);
+        self.run(name, command)
     }
 
     /// Fails if a program ended by itself.

@@ -3,6 +3,7 @@
 //! Everything goes through the doors that users have: configuration files, join tokens, the command line, psql and
 //! mariadb. Invariant: however it ends, no process and no directory of it stays; only its logs do.
 
+mod available;
 mod fleet;
 mod interrupt;
 mod place;
@@ -40,6 +41,8 @@ pub(crate) struct Arguments {
 struct Example {
     instance: &'static str,
     engine: &'static str,
+    /// Hosts beside the first that it needs, each for a replica.
+    replicas: u16,
     /// Arguments of the native client for one query without decoration.
     query: &'static [&'static str],
 }
@@ -48,12 +51,20 @@ const EXAMPLES: &[Example] = &[
     Example {
         instance: "pg-1",
         engine: "postgres",
+        replicas: 0,
         query: &["-X", "-At", "-c", "select 'hello from PostgreSQL ' || current_setting('server_version')"],
     },
     Example {
         instance: "maria-1",
         engine: "mariadb",
+        replicas: 0,
         query: &["-N", "-B", "-e", "select concat('hello from MariaDB ', version())"],
+    },
+    Example {
+        instance: available::INSTANCE,
+        engine: "postgres",
+        replicas: 1,
+        query: &["-X", "-At", "-c", "select 'hello from the primary of epoch ' || current_setting('windlass.epoch')"],
     },
 ];
 
@@ -85,28 +96,46 @@ fn up(arguments: &Arguments, place: &Place, user: DatabaseUser, interrupt: &Inte
         fleet.add_host(number)?;
     }
     wait_online(&mut fleet, arguments.hosts, interrupt)?;
+    say("enrolling a proxy");
+    fleet.add_proxy()?;
     workspace::output(fleet.cli().args(["project", "create", "demo"]))?;
-    for example in EXAMPLES {
+    let examples: Vec<&Example> = EXAMPLES.iter().filter(|example| example.replicas < arguments.hosts).collect();
+    for example in &examples {
         interrupt.check()?;
         say(&format!("creating {}", example.instance));
+        let replicas = example.replicas.to_string();
         let arguments = ["instance", "create", example.instance, "--engine", example.engine, "--wait"];
-        workspace::output(fleet.cli().args(arguments))?;
-        let answer = workspace::output(fleet.cli().args(["connect", example.instance, "--"]).args(example.query))?;
+        let more: &[&str] = if example.replicas > 0 { &["--replicas", &replicas] } else { &[] };
+        workspace::output(fleet.cli().args(arguments).args(more))?;
+        let answer = ask(&fleet, example, interrupt)?;
         say(&format!("{} says: {}", example.instance, answer.trim()));
         if !answer.contains("hello from") {
             bail!("{} answered something else: {answer:?}", example.instance);
         }
     }
     write_env(place, &fleet)?;
-    if !arguments.once {
-        invite(place);
+    let replicated = examples.iter().find(|example| example.replicas > 0);
+    if arguments.once {
+        if let Some(example) = replicated {
+            available::prove(&fleet, interrupt, || ask(&fleet, example, interrupt))?;
+        }
+    } else {
+        invite(place, replicated.map(|_| available::invitation(&fleet)).transpose()?.unwrap_or_default());
         watch(&mut fleet, interrupt)?;
     }
     say("taking everything down");
-    for example in EXAMPLES {
+    for example in &examples {
         workspace::output(fleet.cli().args(["instance", "delete", example.instance, "--purge", "--yes", "--wait"]))?;
     }
     fleet.stop()
+}
+
+/// The answer of a database, once its proxy knows the way.
+fn ask(fleet: &Fleet<'_>, example: &Example, interrupt: &Interrupt) -> Result<String> {
+    interrupt.wait_for("answer through the proxy", ONLINE_LIMIT, || {
+        let answer = workspace::output(fleet.cli().args(["connect", example.instance, "--"]).args(example.query));
+        Ok(answer.map_err(|error| error.to_string()))
+    })
 }
 
 fn wait_online(fleet: &mut Fleet<'_>, hosts: u16, interrupt: &Interrupt) -> Result<()> {
@@ -128,14 +157,14 @@ fn write_env(place: &Place, fleet: &Fleet<'_>) -> Result<()> {
     fleet::write_secret(&place.front.join("env"), &(exports.collect::<String>() + &path))
 }
 
-fn invite(place: &Place) {
+fn invite(place: &Place, more: String) {
     let env = place.front.join("env");
     let env = env.strip_prefix(workspace::root()).unwrap_or(&env).display().to_string();
     println!(
         "\nIt stands. In another shell:\n\n  . {env}\n  windlass instance list\n  windlass connect pg-1\n  \
          windlass instance create pg-2 --engine postgres --memory 512MiB\n  windlass instance explain pg-2\n  \
          windlass param set pg-1 work_mem=16MB\n  windlass host list\n\nKill a database or an agent and watch it come \
-         back. Ctrl-C takes everything down.\n"
+         back.\n{more}\nCtrl-C takes everything down.\n"
     );
 }
 
@@ -172,7 +201,8 @@ fn status(fleet: &Fleet<'_>) -> Result<String> {
     let word = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("?").to_owned();
     let each = rows.iter().map(|row| {
         let name = word(row, "name");
-        format!("{} {} {}", name.rsplit('/').next().unwrap_or("?"), word(row, "state"), word(row, "health"))
+        let name = name.rsplit('/').next().unwrap_or("?");
+        format!("{name} {} {}{}", word(row, "state"), word(row, "health"), available::status(row))
     });
     Ok(format!("{} hosts online | {}", hosts.matches("\"ONLINE\"").count(), each.collect::<Vec<_>>().join(" | ")))
 }
