@@ -87,15 +87,18 @@ pub async fn run(network: &mut Network, plan: &Plan, mut tell: impl FnMut(&Outco
         if rounds.is_empty() {
             continue;
         }
-        let id = format!("of-{}", replicas + 1);
-        site.create(&id, Replication { replicas, ..Default::default() }).await.context("create")?;
+        let mut made = 0;
+        let mut id = create(&site, replicas, &mut made).await?;
         for (scenario, seed) in rounds {
             let outcome = round(&mut site, &id, scenario, *seed).await?;
             failed |= !outcome.failures.is_empty();
             tell(&outcome)?;
-            whole(&site.api, &instance_name(PROJECT, &id), RUIN_LIMIT).await.with_context(|| {
-                format!("round {scenario:?} (seed {seed}) left ruins in {}", site.directory().display())
-            })?;
+            let name = instance_name(PROJECT, &id);
+            if let Err(error) = whole(&site.api, &name, RUIN_LIMIT).await {
+                eprintln!("{scenario:?} (seed {seed}) left ruins in {}: {error:#}", site.directory().display());
+                site.api.purge_instance(&name).await.context("removal of ruins")?;
+                id = create(&site, replicas, &mut made).await?;
+            }
         }
         site.api.purge_instance(&instance_name(PROJECT, &id)).await.context("purge")?;
     }
@@ -103,6 +106,14 @@ pub async fn run(network: &mut Network, plan: &Plan, mut tell: impl FnMut(&Outco
         site.finish();
     }
     Ok(())
+}
+
+async fn create(site: &Site, replicas: u32, made: &mut u32) -> Result<String> {
+    *made += 1;
+    let id = format!("of-{}-{made}", replicas + 1);
+    site.create(&id, Replication { replicas, ..Default::default() }).await.context("create")?;
+    whole(&site.api, &instance_name(PROJECT, &id), WHOLE_LIMIT).await.context("create")?;
+    Ok(id)
 }
 
 /// The rounds: each fault once in the plan's order, and again until there are enough, each with a seed of its own.
