@@ -10,7 +10,7 @@ use windlass_core::{
 };
 
 use super::{
-    fence::{Isolation, is_cut_off},
+    fence::{Isolation, has_follower, is_cut_off},
     order::{Data, Follow, Goal, Lead, Order, Receipts},
     rejoin::Rejoin,
     restart::{self, Ended, Successors},
@@ -28,6 +28,8 @@ const STALLED: Duration = Duration::from_secs(5);
 pub(super) struct View<'a> {
     pub(super) standing: Standing<'a>,
     pub(super) order: Option<&'a Order>,
+    /// The highest epoch heard of, perhaps not on disk yet.
+    pub(super) challenged: u64,
     /// Whether the order came, or came again, since the agent started.
     pub(super) confirmed: Confirmed,
     /// What the running server has read, and with which gate; None after a start of the server or the agent.
@@ -124,7 +126,8 @@ pub(super) fn decide(view: &View<'_>) -> Step {
     };
     let record = view.standing.record;
     // Row 14, whatever the newest order of its own says: somebody showed a higher epoch.
-    if matches!(record.role, Role::Leader(epoch) if epoch < record.max_epoch && order.epoch < record.max_epoch) {
+    let highest = record.max_epoch.max(view.challenged);
+    if matches!(record.role, Role::Leader(epoch) if epoch < highest && order.epoch < highest) {
         return step_down(view);
     }
     match table::deed(state, order.goal.word()) {
@@ -235,7 +238,7 @@ fn lead_on(view: &View<'_>, order: &Order, lead: &Lead, live: &Live) -> Step {
         return Step::Slots(slots);
     }
     if view.standing.fenced {
-        if view.isolation.followers_gone.is_zero() || lead.acks.is_empty() {
+        if has_follower(view.isolation) || lead.acks.is_empty() {
             return barrier_of(view, lead);
         }
         return settled("it shut itself: it hears neither the control plane nor a follower whose receipt counts");
@@ -387,8 +390,9 @@ fn trail(view: &View<'_>, order: &Order) -> Step {
         return rejoin(view, order);
     }
     let proven = live.barrier.is_some_and(|row| row.epoch == order.epoch && row.nonce == follow.nonce);
-    if proven && record.role == Role::Follower(order.epoch) {
-        return Step::Become(Role::Proven(order.epoch));
+    let known = if proven { Role::Proven(order.epoch) } else { Role::Follower(order.epoch) };
+    if record.role != known {
+        return Step::Become(known);
     }
     let wanted = configuration(record, view.order);
     let gate = if proven { Gate::Open } else { view.standing.gate };
@@ -501,6 +505,9 @@ fn copy(view: &View<'_>, order: &Order, state: ReplicaState) -> Step {
 fn step_down(view: &View<'_>) -> Step {
     let record = view.standing.record;
     match view.standing.sight {
+        Sight::NoData | Sight::Down(_) if view.challenged > record.max_epoch => {
+            soon("the higher epoch is not on disk yet")
+        }
         Sight::NoData | Sight::Down(_) => Step::Become(Role::Demoted(record.max_epoch)),
         Sight::Starting | Sight::Silent(_) | Sight::Live(_) => Step::Kill,
     }
@@ -550,3 +557,6 @@ fn settled(why: &str) -> Step {
 fn soon(why: &str) -> Step {
     Step::Wait { why: why.to_owned(), pace: Pace::Soon }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use super::{
     decide::Step,
     machine::{Comparison, Machine},
     order::{Goal, Order},
+    quarantine,
     rejoin::{Own, rejoin},
     seat::Seat,
     sight::{Busy, Sight},
@@ -128,6 +129,11 @@ impl Machine {
 
     async fn become_(&mut self, role: Role) -> Result<(), Error> {
         self.comparison = None;
+        if matches!(role, Role::Proven(_)) {
+            for path in quarantine::expired(&self.seat.replica.root)? {
+                files::remove_large_tree(path).await?;
+            }
+        }
         self.seat
             .update(|record| {
                 record.role = role;
@@ -224,7 +230,8 @@ impl Machine {
         self.failpoints.hit("ha.before_start").await?;
         self.gate = Gate::Shut;
         self.fenced = false;
-        self.host.start(&Postgres.unit(server)).await?;
+        let process = self.host.start(&Postgres.unit(server)).await?;
+        self.meet(server, process);
         self.failpoints.hit("ha.after_start").await?;
         Ok(())
     }
@@ -325,9 +332,13 @@ impl Machine {
     async fn prepare(&mut self, server: &Server) -> Result<(), Error> {
         self.reader()?.ensure_schema().await?;
         self.prepared = self.process;
-        let server = server.clone();
+        let (server, failpoints) = (server.clone(), self.failpoints.clone());
         tokio::spawn(async move {
-            let written = async { Reader::connect(&server).await?.checkpoint().await }.await;
+            let written = async {
+                failpoints.hit("ha.before_checkpoint").await?;
+                Reader::connect(&server).await?.checkpoint().await
+            }
+            .await;
             if let Err(error) = written {
                 tracing::warn!(unit = server.unit, error = error.chain(), "no checkpoint was written");
             }
@@ -409,7 +420,7 @@ impl Machine {
         let (rev, epoch) = order.map_or((0, 0), |order| (order.rev, order.epoch));
         self.busy = Some(Busy::Rewinding);
         self.tell();
-        let aside = self.quarantine()?;
+        let aside = quarantine::add(&self.seat.replica.root)?;
         let marker = marker(&self.seat.replica.root);
         files::write_durably(&marker, b"a rewind is under way\n")?;
         self.failpoints.hit("ha.after_marker").await?;
@@ -454,7 +465,7 @@ impl Machine {
         tracing::warn!(member = %self.seat.member(), why, "the member's data is put aside");
         self.kill(server).await?;
         if server.site.data.exists() {
-            let aside = self.quarantine()?;
+            let aside = quarantine::add(&self.seat.replica.root)?;
             files::move_durably(&server.site.data, &aside.join("data"))?;
         }
         self.failpoints.hit("ha.after_set_aside").await?;
@@ -467,17 +478,6 @@ impl Machine {
                 record.role = Role::Demoted(record.max_epoch);
             })
             .await
-    }
-
-    /// A fresh directory for what is put aside.
-    fn quarantine(&self) -> Result<PathBuf, Error> {
-        let all = self.seat.replica.root.join("quarantine");
-        files::make_directory(&all, 0o700)?;
-        let taken = files::names_in(&all)?;
-        let next = taken.iter().filter_map(|name| name.parse::<u32>().ok()).max().map_or(1, |newest| newest + 1);
-        let path = all.join(next.to_string());
-        files::make_directory(&path, 0o700)?;
-        Ok(path)
     }
 
     /// Whether an order of the other kind wants another process: gate shut, stopped in order, started again.

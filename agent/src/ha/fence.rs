@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Followers may be away for this long before they count as lost.
 const FOLLOWERS_GONE: Duration = Duration::from_secs(3);
 
+/// A follower that was seen this recently is there.
+const FOLLOWER_THERE: Duration = Duration::from_millis(500);
+
 /// How a leader stands to the rest of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Isolation {
@@ -22,6 +25,11 @@ pub(super) struct Isolation {
 /// Whether a leader whose commits wait for others is to shut itself.
 pub(super) fn is_cut_off(isolation: Isolation, fence_after: Duration) -> bool {
     isolation.control_plane_silent >= fence_after && isolation.followers_gone >= FOLLOWERS_GONE.min(fence_after)
+}
+
+/// Whether a follower whose receipt counts is there now.
+pub(super) fn has_follower(isolation: Isolation) -> bool {
+    isolation.followers_gone < FOLLOWER_THERE
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Machine {
     }
 
     /// A process that runs; perhaps another than before.
-    fn meet(&mut self, server: &Server, process: Process) {
+    pub(super) fn meet(&mut self, server: &Server, process: Process) {
         let id = ProcessId { pid: process.pid, second: process.started.as_second() };
         if self.process == Some(id) {
             return;
@@ -71,9 +71,11 @@ impl Machine {
 
     /// It does not run.
     fn gone(&mut self, server: &Server, how: String) -> Sight {
-        if self.process.take().is_some() || self.down.is_none() {
+        let had_process = self.process.take().is_some();
+        if had_process || self.down.is_none() {
             let words = files::tail(&server.site.log, 0, LAST_WORDS);
-            let crashed = self.reader.take().is_some() && !self.expected_end;
+            self.reader = None;
+            let crashed = had_process && !self.expected_end;
             let incurable = if crashed { incurable(&words) } else { None };
             if crashed {
                 self.count_crash();
@@ -99,6 +101,9 @@ impl Machine {
             None => Sight::Starting,
         };
         if self.reader.is_none() {
+            if self.process.is_some_and(|process| !Reader::is_welcome(server, process.pid)) {
+                return silent(self);
+            }
             match tokio::time::timeout(CONNECT, Reader::connect(server)).await {
                 Ok(Ok(reader)) => self.reader = Some(reader),
                 Ok(Err(_)) | Err(_) => return silent(self),
@@ -128,6 +133,7 @@ impl Machine {
             self.streamed = Instant::now();
         }
         self.segment = live.segment;
+        self.redo = live.inserted.map_or(0, |inserted| inserted.0.saturating_sub(live.redo.0));
         let flushed = live.flushed.unwrap_or_default();
         if flushed != self.flushed.0 || live.inserted <= live.flushed {
             self.flushed = (flushed, Instant::now());

@@ -69,8 +69,11 @@ pub(super) struct Machine {
     pub(super) busy: Option<Busy>,
     pub(super) progress: Progress,
     pub(super) chores_at: Option<Instant>,
+    nudged: Option<Instant>,
     pub(super) last_live: Option<(Instant, Box<Live>)>,
     pub(super) down: Option<DownSince>,
+    /// What a crash restart has to redo, in bytes.
+    pub(super) redo: u64,
     pub(super) crashes: VecDeque<Instant>,
     /// The next end of the server is wanted.
     pub(super) expected_end: bool,
@@ -131,8 +134,10 @@ impl Machine {
             busy: None,
             progress: Progress::new(-1),
             chores_at: None,
+            nudged: None,
             last_live: None,
             down: None,
+            redo: 0,
             crashes: VecDeque::new(),
             expected_end: false,
             follower_seen: BootInstant::now(),
@@ -202,6 +207,7 @@ impl Machine {
             }
             Step::Barrier(row) if self.barrier.is_under_way(row) => {
                 self.why = "the barrier waits for its receipts".to_owned();
+                self.nudge().await?;
                 Ok(Some(SOON))
             }
             step => {
@@ -210,6 +216,15 @@ impl Machine {
                 Ok(None)
             }
         }
+    }
+
+    /// Lets copies that were begun while the barrier waits see it.
+    async fn nudge(&mut self) -> Result<(), Error> {
+        if self.nudged.is_none_or(|at| at.elapsed() >= CHORES_EVERY) {
+            self.nudged = Some(Instant::now());
+            self.reader()?.nudge().await?;
+        }
+        Ok(())
     }
 
     /// Everything that a decision rests on.
@@ -231,6 +246,7 @@ impl Machine {
                 resting: order.is_some_and(|order| order.goal == Goal::Rest),
             },
             order,
+            challenged: self.seat.challenged(),
             confirmed: if self.seat.is_confirmed(rev) { Confirmed::Yes } else { Confirmed::No },
             applied: self.applied.as_ref(),
             acknowledged: self.acknowledged(record),

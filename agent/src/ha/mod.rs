@@ -21,6 +21,7 @@ mod fence;
 mod look;
 mod machine;
 mod order;
+mod quarantine;
 mod rejoin;
 mod replication;
 mod restart;

@@ -127,6 +127,17 @@ impl Replication {
         Ok(seat)
     }
 
+    /// The seat of a member; of one that was just made too.
+    fn seat_of(&self, member: &str) -> Option<Arc<Seat>> {
+        let known = self.all().into_iter().find(|seat| seat.member().to_string() == member);
+        known.or_else(|| {
+            let replica = self.members.replicas().into_iter().find(|replica| replica.member.to_string() == member)?;
+            self.sit(replica)
+                .inspect_err(|error| tracing::error!(member, error = error.chain(), "a member's memory cannot be used"))
+                .ok()
+        })
+    }
+
     fn all(&self) -> Vec<Arc<Seat>> {
         self.seats.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -160,9 +171,8 @@ impl ReplicationTarget for Replication {
             let mut heard = lock(&self.heard);
             *heard = (*heard).max(sent_at);
         }
-        let seats = self.all();
         for order in &orders.orders {
-            if let Some(seat) = seats.iter().find(|seat| seat.member().to_string() == order.member_id) {
+            if let Some(seat) = self.seat_of(&order.member_id) {
                 seat.take(order).await;
             }
         }

@@ -21,11 +21,15 @@ use crate::members::Replica;
 /// One replicated member.
 pub(super) struct Seat {
     pub(super) replica: Replica,
-    storage: tokio::sync::Mutex<Storage>,
+    /// Held by the one who writes. The storage itself is with the write, which may hang as long as the disk does.
+    writing: tokio::sync::Mutex<()>,
+    storage: Arc<Mutex<Storage>>,
     record: Mutex<Record>,
     facts: Mutex<pb::ReplicaFacts>,
     /// rev of the order that came since the agent started.
     confirmed: AtomicU64,
+    /// The highest epoch heard of, also while it cannot be written.
+    challenged: AtomicU64,
     /// When the control plane was heard last.
     heard: Arc<Mutex<BootInstant>>,
     /// Something is new for the machine.
@@ -67,10 +71,12 @@ impl Seat {
         };
         Ok(Self {
             replica,
-            storage: tokio::sync::Mutex::new(storage),
+            writing: tokio::sync::Mutex::new(()),
+            storage: Arc::new(Mutex::new(storage)),
             record: Mutex::new(record),
             facts: Mutex::new(facts),
             confirmed: AtomicU64::new(0),
+            challenged: AtomicU64::new(0),
             heard,
             wake: Notify::new(),
             changed,
@@ -91,13 +97,16 @@ impl Seat {
     /// # Errors
     /// `DISK_FULL`, `INTERNAL`; then nothing changed.
     pub(super) async fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
-        let mut storage = self.storage.lock().await;
+        let _writing = self.writing.lock().await;
         let mut next = self.record();
         change(&mut next);
-        if next != *lock(&self.record) {
-            storage.write(&next)?;
-            *lock(&self.record) = next;
+        if next == *lock(&self.record) {
+            return Ok(());
         }
+        let storage = self.storage.clone();
+        let written = tokio::task::spawn_blocking(move || lock(&storage).write(&next).map(|()| next)).await;
+        let next = written.map_err(|error| Error::internal("a write broke off").with_source(error))??;
+        *lock(&self.record) = next;
         Ok(())
     }
 
@@ -118,14 +127,19 @@ impl Seat {
             }
             return;
         }
+        if !matches!(order.goal, Goal::Lead(_)) {
+            self.challenge(order.epoch);
+        }
         let mut taken = false;
         let written = self
             .update(|record| {
-                if order.epoch < record.max_epoch || order.rev <= record.applied_rev {
+                let lower = order.epoch < record.max_epoch;
+                // An epoch is remembered whatever brings it.
+                record.max_epoch = record.max_epoch.max(order.epoch);
+                if lower || order.rev <= record.applied_rev {
                     return;
                 }
                 taken = true;
-                record.max_epoch = order.epoch;
                 record.applied_rev = order.rev;
                 record.order = Some(wire.clone());
                 match &order.goal {
@@ -155,6 +169,7 @@ impl Seat {
         if epoch <= self.record().max_epoch {
             return;
         }
+        self.challenge(epoch);
         let written = self.update(|record| record.max_epoch = record.max_epoch.max(epoch)).await;
         match written {
             Ok(()) if matches!(self.record().role, Role::Leader(led) if led < epoch) => {
@@ -164,6 +179,18 @@ impl Seat {
             Err(error) => tracing::error!(member = %self.member(), error = error.chain(), "cannot remember an epoch"),
         }
         self.wake.notify_one();
+    }
+
+    /// Notes an epoch before it is on disk: a leader of a lower one ends its server even if its disk hangs.
+    fn challenge(&self, epoch: u64) {
+        if self.challenged.fetch_max(epoch, Ordering::Relaxed) < epoch {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The highest epoch heard of.
+    pub(super) fn challenged(&self) -> u64 {
+        self.challenged.load(Ordering::Relaxed)
     }
 
     /// Whether the order of this rev came since the agent started.

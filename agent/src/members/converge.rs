@@ -89,7 +89,8 @@ impl Members {
         let rendered = driver.render(server, &goal.parameters)?;
         let main = rendered.files.first();
         let on_disk = main.map(|file| files::read_text(&file.path)).transpose()?.flatten();
-        if stored.phase != Phase::Creating && on_disk.as_deref() != main.map(|file| file.text.as_str()) {
+        let has_data = server.site.data.exists();
+        if has_data && stored.phase != Phase::Creating && on_disk.as_deref() != main.map(|file| file.text.as_str()) {
             driver.check(server, &rendered, cancel).await?;
         }
         if cancel.is_cancelled() {
@@ -161,7 +162,10 @@ impl Members {
         let (driver, server) = target;
         self.failpoints.hit("members.after_goal").await?;
         work.crashes.forget();
-        self.ensure_data(goal, driver, server, cancel).await?;
+        let creating = work.stored.as_ref().is_some_and(|stored| stored.phase == Phase::Creating);
+        if goal.kinship == Kinship::Single || creating {
+            self.ensure_data(goal, driver, server, cancel).await?;
+        }
         self.failpoints.hit("members.after_take_warm").await?;
         if cancel.is_cancelled() {
             return Err(cancelled());
@@ -177,9 +181,13 @@ impl Members {
 
     /// Sets the administrator's verifier, once in the life of a member.
     pub(super) async fn ensure_admin(&self, work: &mut Work, goal: &Goal) -> Result<(), Error> {
-        // A replica has the administrator of its leader.
-        let own = goal.power == Power::On && goal.source != Source::Cloned;
-        let wanted = own && work.stored.as_ref().is_some_and(|stored| !stored.admin_done);
+        // A replica has what its leader has, and which member leads may change at any time.
+        let here = |stored: &Stored| match goal.kinship {
+            Kinship::Single => true,
+            Kinship::Replicated => stored.phase == Phase::Creating && goal.source != Source::Cloned,
+        };
+        let wanted =
+            goal.power == Power::On && work.stored.as_ref().is_some_and(|stored| !stored.admin_done && here(stored));
         if let Some(admin) = goal.admin.as_ref().filter(|_| wanted) {
             session_of(work)?.apply(admin).await?;
             self.failpoints.hit("members.after_admin").await?;
@@ -224,7 +232,6 @@ impl Members {
                 files::move_durably(&self.retained(goal), &server.site.data)
             }
             Source::Cloned => Ok(()),
-            Source::Existing if goal.kinship == Kinship::Replicated => Ok(()),
             Source::Existing | Source::Retained => Err(Error::precondition(
                 Reason::DataDirectoryInvalid,
                 format!("the data directory {} is gone", server.site.data.display()),

@@ -4,7 +4,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,6 +13,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
@@ -33,7 +37,7 @@ use windlass_core::{
 };
 use windlass_kit::{
     clock::BootInstant,
-    failpoint::Failpoints,
+    failpoint::{Action, Failpoints},
     telemetry::{self, Format, TelemetryConfig},
 };
 use windlass_proto::agent::v1::{self as pb, apply_object::Kind, member_goal, replication_order::Goal};
@@ -67,20 +71,29 @@ struct TestCa(CertifiedIssuer<'static, KeyPair>);
 impl Lab {
     /// This many hosts; the first member is initialised, the others are to be copied.
     pub(crate) async fn new(count: usize) -> Self {
+        let lab = Self::hosts(count).await;
+        for node in &lab.nodes {
+            node.apply().await;
+        }
+        lab
+    }
+
+    async fn hosts(count: usize) -> Self {
         // Told only by a test that fails. Another test of this process may have been first.
         let _ = telemetry::init(&TelemetryConfig { level: "warn,windlass_agent=debug".into(), format: Format::Text });
-        // In memory if there is room: the tests are about processes and files, not about the disk.
-        let memory = Path::new("/dev/shm");
-        let roomy = files::free_space(memory).is_ok_and(|free| free > 4 << 30);
-        let parent = if roomy { memory } else { Path::new("/tmp") };
-        let own = tempfile::Builder::new().prefix("wh-").tempdir_in(parent).expect("directory");
-        std::fs::set_permissions(own.path(), std::fs::Permissions::from_mode(0o755)).expect("mode");
+        let own = scratch("wh-");
         let instance = InstanceId::new();
         let mut nodes = Vec::new();
         for index in 0..count {
             nodes.push(Node::new(own.path(), instance, index).await);
         }
-        let lab = Self { nodes, instance, rev: AtomicU64::new(0), directory: own.path().to_owned(), _own: own };
+        Self { nodes, instance, rev: AtomicU64::new(0), directory: own.path().to_owned(), _own: own }
+    }
+
+    /// Two hosts; the first has a member that is no replica of anything.
+    pub(crate) async fn single() -> Self {
+        let mut lab = Self::hosts(2).await;
+        lab.nodes[0].goal.replicated = false;
         for node in &lab.nodes {
             node.apply().await;
         }
@@ -162,6 +175,20 @@ impl Lab {
         self.send(index, self.order(index, epoch, Goal::Seal(pb::Seal {}))).await;
     }
 
+    pub(crate) async fn drain(&self, index: usize, epoch: u64) {
+        self.send(index, self.order(index, epoch, Goal::Drain(pb::Drain {}))).await;
+    }
+
+    pub(crate) async fn rest(&self, index: usize, epoch: u64) {
+        self.send(index, self.order(index, epoch, Goal::Rest(pb::Rest {}))).await;
+    }
+
+    /// Another agent shows this epoch.
+    pub(crate) fn show(&self, index: usize, epoch: u64) {
+        let epochs = [pb::InstanceEpoch { instance_id: self.instance.to_string(), epoch }];
+        self.nodes[index].replication.shown(&epochs);
+    }
+
     fn address(&self, index: usize) -> pb::MemberAddress {
         let goal = &self.nodes[index].goal;
         pb::MemberAddress { member_id: goal.member_id.clone(), address: "127.0.0.1".to_owned(), port: goal.port }
@@ -220,7 +247,7 @@ impl Lab {
                 return;
             }
             for pid in left {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -263,9 +290,6 @@ impl Node {
         let versions = versions.iter().filter(|known| known.engine == Engine::Postgres);
         let version =
             Engine::Postgres.newest(versions.map(|known| known.version.as_str())).expect("PostgreSQL").to_owned();
-        if index == 0 {
-            fill_pool(&config, &version).await;
-        }
         let size = Resources::DEFAULT;
         let source = if index == 0 { member_goal::DataSource::Initialise } else { member_goal::DataSource::Cloned };
         let goal = pb::MemberGoal {
@@ -292,6 +316,9 @@ impl Node {
                 ..Default::default()
             }),
         };
+        if index == 0 {
+            fill_pool(&config, &goal).await;
+        }
         let mut node = Self { goal, members, replication, failpoints, config, directory: lab.to_owned(), agent: None };
         node.run();
         node
@@ -344,9 +371,49 @@ impl Node {
 
     /// Ends the server and all its children, as by kill -9.
     pub(crate) fn kill_server(&self) {
+        self.signal_server(Signal::SIGKILL);
+    }
+
+    /// Signals the server and all its children.
+    pub(crate) fn signal_server(&self, signal: Signal) {
         for pid in proc::working_under(&self.root().join("data"), proc::Which::All) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(pid), signal);
         }
+    }
+
+    /// Holds the machine at the point; returns when it is there.
+    pub(crate) async fn held_at(&self, point: &str) {
+        let reached = self.failpoints.paused(point);
+        tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("it did not get to {point}"));
+    }
+
+    pub(crate) fn hold(&self, point: &str) {
+        self.failpoints.set(point, Action::Pause.always());
+    }
+
+    pub(crate) fn let_go(&self, point: &str) {
+        self.failpoints.set(point, Action::Off.always());
+    }
+
+    /// Starts the server behind the agent's back, in a session of its own.
+    pub(crate) fn start_by_hand(&self) {
+        let data = self.root().join("data");
+        let program = self
+            .members
+            .engines()
+            .iter()
+            .find(|known| known.engine == Engine::Postgres)
+            .map(|known| known.version.clone());
+        let program = format!("/usr/lib/postgresql/{}/bin/postgres", program.expect("PostgreSQL"));
+        let mut command = Command::new("setsid");
+        if nix::unistd::Uid::effective().is_root() {
+            command = Command::new("setpriv");
+            command.args(["--reuid", "windlass-db", "--regid", "windlass-db", "--clear-groups", "setsid"]);
+        }
+        let log = std::fs::File::create(self.root().join("log/by-hand.log")).expect("log");
+        command.arg(program).arg("-D").arg(&data).current_dir(&data).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("log")).stderr(log).spawn().expect("it starts");
     }
 
     fn log(&self) -> String {
@@ -397,48 +464,49 @@ async fn open(lab: &Path, config: &MembersConfig, failpoints: &Failpoints) -> (A
 }
 
 /// A directory as the pool has them, initialised once for all tests of this build.
-async fn fill_pool(config: &MembersConfig, version: &str) {
+async fn fill_pool(config: &MembersConfig, goal: &pb::MemberGoal) {
     let program = std::env::current_exe().expect("this program");
     let built = std::fs::metadata(&program).and_then(|it| it.modified()).expect("built");
     let built = built.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
     let templates = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let template = templates.join(format!("ha-template-{version}-{built}"));
+    let template = templates.join(format!("ha-template-{}-{built}", goal.version));
+    let lock = std::fs::File::create(templates.join("ha-template.lock")).expect("lock");
+    lock.lock().expect("one at a time");
     if !template.exists() {
         for entry in std::fs::read_dir(templates).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("ha-template-") {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
-        let made = tempfile::Builder::new().prefix("wt-").tempdir_in("/tmp").expect("directory");
-        std::fs::set_permissions(made.path(), std::fs::Permissions::from_mode(0o755)).expect("mode");
-        let config = MembersConfig {
-            state_dir: made.path().join("state"),
-            run_dir: made.path().join("run"),
-            warm_pool: WarmPool::On,
-            ..config.clone()
-        };
+        let made = scratch("wt-");
+        let config =
+            MembersConfig { state_dir: made.path().join("state"), run_dir: made.path().join("run"), ..config.clone() };
         let ca = Arc::new(TestCa::open(made.path()));
         let members = Members::open(config.clone(), ca, Failpoints::none()).await.expect("members open");
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(members.run(stop.clone()));
-        let pooled = config.state_dir.join("warm").join(format!("postgres-{version}")).join("data");
-        let begun = Instant::now();
-        while !pooled.exists() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no directory was initialised");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        stop.cancel();
-        running.await.expect("members");
-        let draft = templates.join(format!("ha-draft-{}", Uuid::new_v4()));
-        copy(&pooled, &draft);
-        // Another test may have been as fast: one of both stays.
-        if std::fs::rename(&draft, &template).is_err() {
-            std::fs::remove_dir_all(&draft).expect("remove");
-        }
+        let off = member_goal::Power::Off.into();
+        let goal = pb::MemberGoal { power: off, replicated: false, ..goal.clone() };
+        members.apply(goal.clone(), &CancellationToken::new()).await.expect("initialised");
+        let draft = templates.join("ha-draft");
+        let _ = std::fs::remove_dir_all(&draft);
+        let member: MemberId = goal.member_id.parse().expect("member");
+        copy(&config.state_dir.join(format!("members/postgres-{}/data", member.short())), &draft);
+        std::fs::rename(&draft, &template).expect("template");
     }
-    let pooled = config.state_dir.join("warm").join(format!("postgres-{version}"));
+    drop(lock);
+    let pooled = config.state_dir.join("warm").join(format!("postgres-{}", goal.version));
     std::fs::create_dir_all(&pooled).expect("pool");
     copy(&template, &pooled.join("data"));
+}
+
+/// A directory that database users may enter. In memory if there is room: the tests are about processes and files, not
+/// about the disk.
+fn scratch(prefix: &str) -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let roomy = files::free_space(memory).is_ok_and(|free| free > 4 << 30);
+    let parent = if roomy { memory } else { Path::new("/tmp") };
+    let own = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).expect("directory");
+    std::fs::set_permissions(own.path(), std::fs::Permissions::from_mode(0o755)).expect("mode");
+    own
 }
 
 fn copy(from: &Path, to: &Path) {

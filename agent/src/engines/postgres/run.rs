@@ -49,16 +49,20 @@ pub(super) fn unit(server: &Server) -> UnitSpec {
 }
 
 pub(super) async fn ready(server: &Server, process: Process) -> Box<dyn Session> {
-    let path = server.site.data.join("postmaster.pid");
     loop {
-        let text = files::read_text(&path).ok().flatten().unwrap_or_default();
-        if says_ready(&text, process.pid)
+        if accepts(server, process.pid)
             && let Ok(connection) = connect(server).await
         {
             return Box::new(connection);
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether the postmaster of this pid says that it accepts connections. Asking a file costs the server nothing.
+pub(super) fn accepts(server: &Server, pid: i32) -> bool {
+    let text = files::read_text(&server.site.data.join("postmaster.pid")).ok().flatten().unwrap_or_default();
+    says_ready(&text, pid)
 }
 
 /// Whether the postmaster waits for its clients to leave, the agent's own connection among them.

@@ -12,7 +12,7 @@ use crate::engines::{
     Server,
     postgres::{
         HOME_DATABASE,
-        run::{open, refused},
+        run::{accepts, open, refused},
     },
 };
 
@@ -168,6 +168,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Whether the server of this pid accepts connections.
+    pub fn is_welcome(server: &Server, pid: i32) -> bool {
+        accepts(server, pid)
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -238,6 +243,16 @@ impl Reader {
     /// `DATABASE_REFUSED` by a primary.
     pub async fn promote(&self) -> Result<(), Error> {
         self.client.execute("select pg_promote(false)", &[]).await.map(drop).map_err(refused)
+    }
+
+    /// Commits something that waits for nobody. Why: a copy that was begun while a commit waits holds that commit for one
+    /// under way until it sees a later one end (its snapshots end before it), and if all wait for the copy, none does.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the connection is gone.
+    pub async fn nudge(&self) -> Result<(), Error> {
+        let statements = "begin; set local synchronous_commit = local; select pg_current_xact_id(); commit";
+        self.client.batch_execute(statements).await.map_err(refused)
     }
 
     /// Writes everything out now.
