@@ -197,25 +197,23 @@ impl Machine {
             self.seat.tell(facts(&view, self.told()));
             step
         };
-        match step {
-            Step::Wait { why, pace } => {
-                self.why = why;
-                Ok(Some(match pace {
-                    Pace::Soon => SOON,
-                    Pace::Settled => SETTLED,
-                }))
-            }
-            Step::Barrier(row) if self.barrier.is_under_way(row) => {
-                self.why = "the barrier waits for its receipts".to_owned();
-                self.nudge().await?;
-                Ok(Some(SOON))
-            }
-            step => {
-                tracing::debug!(member = %record.member, ?step, "step");
-                self.perform(server, &record, order.as_ref(), step).await?;
-                Ok(None)
-            }
+        if let Step::Wait { why, pace } = step {
+            self.why = why;
+            return Ok(Some(match pace {
+                Pace::Soon => SOON,
+                Pace::Settled => SETTLED,
+            }));
         }
+        if let Step::Barrier(row) = step
+            && self.barrier.is_under_way(row)
+        {
+            "the barrier waits for its receipts".clone_into(&mut self.why);
+            self.nudge().await?;
+            return Ok(Some(SOON));
+        }
+        tracing::debug!(member = %record.member, ?step, "step");
+        self.perform(server, &record, order.as_ref(), step).await?;
+        Ok(None)
     }
 
     /// Lets copies that were begun while the barrier waits see it.

@@ -116,7 +116,6 @@ impl Members {
 
     /// The process part of bringing a replicated member to its goal: the first start of fresh data, reloads, and waiting
     /// for a restart that replication carries out.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one goal, as the caller has them")]
     pub(super) async fn settle_replicated(
         &self,
         slot: &Slot,

@@ -4,7 +4,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -397,7 +397,7 @@ impl Node {
     }
 
     /// Starts the server behind the agent's back, in a session of its own.
-    pub(crate) fn start_by_hand(&self) {
+    pub(crate) fn start_by_hand(&self) -> Child {
         let data = self.root().join("data");
         let program = self
             .members
@@ -413,7 +413,7 @@ impl Node {
         }
         let log = std::fs::File::create(self.root().join("log/by-hand.log")).expect("log");
         command.arg(program).arg("-D").arg(&data).current_dir(&data).stdin(Stdio::null());
-        command.stdout(log.try_clone().expect("log")).stderr(log).spawn().expect("it starts");
+        command.stdout(log.try_clone().expect("log")).stderr(log).spawn().expect("it starts")
     }
 
     fn log(&self) -> String {
