@@ -50,15 +50,11 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
     let lock = StateLock::take(&config.state_dir).await?;
     let listeners = Arc::new(Listeners::open(&config, inherited.unwrap_or_default())?);
     let (metrics, drain) = (Arc::new(Metrics::new()), Arc::new(Drain::new()));
-    if let Some(address) = config.metrics_listen {
-        let serve = metrics_http::serve(address, metrics.clone(), drain.clone());
-        let stop = shutdown.token().clone();
-        shutdown.spawn(
-            "metrics",
-            TaskKind::Vital,
-            async move { stop.run_until_cancelled(serve).await.unwrap_or(Ok(())) },
-        );
-    }
+    let serve = metrics_http::serve(listeners.clone(), metrics.clone(), drain.clone());
+    spawn_until_end(&shutdown, "metrics", async move {
+        serve.await;
+        Ok(())
+    });
     let hello = hello(&config, &listeners)?;
     let start = start(config, token, &hello, metrics, drain.clone(), &shutdown);
     let started = tokio::select! {

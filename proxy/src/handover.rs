@@ -93,9 +93,8 @@ fn next(stream: &UnixStream) -> io::Result<Option<Inherited>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(stream, &mut [IoSliceMut::new(&mut label)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let socket: Option<OwnedFd> = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-        _ => None,
+    let socket: Option<OwnedFd> = control.drain().find_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut sockets) = message { sockets.next() } else { None }
     });
     let label = label.get(..received.bytes).and_then(|label| std::str::from_utf8(label).ok()).map(str::trim_end);
     match (label, socket) {
@@ -119,7 +118,8 @@ impl Predecessor {
     }
 }
 
-/// Waits for a successor and gives it everything. Returns when it serves.
+/// Waits for a successor and gives it everything. Returns, and lets go of the sockets, when it serves or when this process
+/// leaves for another reason.
 ///
 /// # Errors
 /// `INTERNAL` if the socket cannot be made.
@@ -129,7 +129,11 @@ pub(crate) async fn serve(estate: Arc<Estate>) -> Result<(), Error> {
     let listener = UnixListener::bind(&path)
         .map_err(|error| Error::internal(format!("cannot listen on {}", path.display())).with_source(error))?;
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = estate.drain.reached(Stage::Leaving) => return Ok(()),
+        };
+        let Ok((stream, _)) = stream else { continue };
         let Ok(stream) = stream.into_std() else { continue };
         let giving = estate.clone();
         let given = spawn_blocking(move || giving.give(&stream)).await.map_err(io::Error::other).flatten();

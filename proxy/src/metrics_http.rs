@@ -2,19 +2,18 @@
 //!
 //! Small on purpose: one answer per connection, bounded in time, bytes and number.
 
-use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
-
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::timeout,
-};
-use windlass_core::Error;
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use crate::{
+    accept::Listeners,
     drain::{Drain, Stage},
     metrics::Metrics,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Semaphore,
+    time::timeout,
 };
 
 /// How long one question may take.
@@ -24,26 +23,26 @@ const MOST: usize = 16;
 /// Largest request.
 const REQUEST: usize = 8192;
 
-/// Answers. Never returns but for an error.
-///
-/// # Errors
-/// `UNAVAILABLE` naming the address that cannot be bound.
-pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>, drain: Arc<Drain>) -> Result<(), Error> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        Error::unavailable(format!("cannot listen on {address}: {error}; set metrics_listen to another address"))
-            .with_source(error)
-    })?;
+/// Answers until this process leaves: then its successor does.
+pub(crate) async fn serve(listeners: Arc<Listeners>, metrics: Arc<Metrics>, drain: Arc<Drain>) {
+    let Some(listener) = listeners.metrics() else { return };
     let places = Arc::new(Semaphore::new(MOST));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { continue };
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let (metrics, drain) = (metrics.clone(), drain.clone());
-        tokio::spawn(async move {
-            // A client that went away is no news.
-            let _ = timeout(PATIENCE, answer(stream, &metrics, &drain)).await;
-            drop(place);
-        });
+    let answering = async {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = places.clone().acquire_owned().await else { continue };
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            let (metrics, drain) = (metrics.clone(), drain.clone());
+            tokio::spawn(async move {
+                // A client that went away is no news.
+                let _ = timeout(PATIENCE, answer(stream, &metrics, &drain)).await;
+                drop(place);
+            });
+        }
+    };
+    tokio::select! {
+        () = answering => {}
+        () = drain.reached(Stage::Leaving) => {}
     }
 }
 

@@ -19,6 +19,7 @@ pub mod nemesis;
 mod plan;
 pub mod processes;
 pub mod program;
+pub mod proxy;
 pub mod site;
 pub mod soak;
 pub mod stack;

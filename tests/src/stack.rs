@@ -140,6 +140,11 @@ impl Stack {
         Ok(())
     }
 
+    /// What the programs write to their logs.
+    pub(crate) fn log_level(&self) -> &'static str {
+        self.plan.log
+    }
+
     /// The certificate that clients trust.
     pub fn ca_file(&self) -> PathBuf {
         ca_file(&self.home.path)

@@ -38,6 +38,8 @@ use crate::{
 const OUT: Duration = Duration::from_millis(20);
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 4096;
+/// Label of the socket for metrics; no instance can have it, because their names have a dot.
+const METRICS: &str = "metrics";
 
 /// One socket.
 #[derive(Debug)]
@@ -48,8 +50,11 @@ pub struct Listener {
 }
 
 /// All sockets of a process.
-#[derive(Debug, Default)]
-pub struct Listeners(Vec<Listener>);
+#[derive(Debug)]
+pub struct Listeners {
+    clients: Vec<Listener>,
+    metrics: Option<TcpListener>,
+}
 
 impl Listeners {
     /// The sockets that the configuration asks for: inherited ones where there are, else bound now. Inherited ones that
@@ -64,39 +69,52 @@ impl Listeners {
         for (port, key) in config.ports()? {
             wanted.push((SocketAddr::new(config.listen.ip(), port), Entrance::Fixed(key.into())));
         }
-        let open = |(address, entrance): (SocketAddr, Entrance)| {
-            let failed = |error: std::io::Error| {
+        let mut open = |label: &str, address| {
+            open(address, inherited.remove(label)).map_err(|error| {
                 Error::unavailable(format!(
-                    "cannot listen on {address}: {error}; stop what uses it or set listen to another address"
+                    "cannot listen on {address}: {error}; stop what uses it or set another address"
                 ))
                 .with_source(error)
-            };
-            // Port 0 is whatever port the process before has.
-            let fits = |socket: &StdListener| {
-                let own = socket.local_addr().ok();
-                own.is_some_and(|own| own.ip() == address.ip() && (address.port() == 0 || own.port() == address.port()))
-            };
-            let socket = match inherited.remove(label(&entrance)).filter(fits) {
-                Some(socket) => socket,
-                None => bind(address).map_err(failed)?,
-            };
-            socket.set_nonblocking(true).map_err(failed)?;
-            let socket = TcpListener::from_std(socket).map_err(failed)?;
-            let address = socket.local_addr().map_err(failed)?;
-            Ok(Listener { socket, address, entrance })
+            })
         };
-        Ok(Self(wanted.into_iter().map(open).collect::<Result<_, Error>>()?))
+        let metrics = config.metrics_listen.map(|address| open(METRICS, address)).transpose()?;
+        let client = |(address, entrance): (SocketAddr, Entrance)| {
+            let socket = open(label(&entrance), address)?;
+            Ok(Listener { address: socket.local_addr().unwrap_or(address), socket, entrance })
+        };
+        Ok(Self { clients: wanted.into_iter().map(client).collect::<Result<_, Error>>()?, metrics })
     }
 
     /// The address of the main one, with the port that the kernel chose for port 0.
     pub fn main(&self) -> Option<SocketAddr> {
-        self.0.iter().find(|listener| listener.entrance == Entrance::Main).map(|listener| listener.address)
+        self.clients.iter().find(|listener| listener.entrance == Entrance::Main).map(|listener| listener.address)
+    }
+
+    /// Where Prometheus asks.
+    pub(crate) fn metrics(&self) -> Option<&TcpListener> {
+        self.metrics.as_ref()
     }
 
     /// The sockets themselves, each with its label, to be handed over.
     pub(crate) fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)> {
-        self.0.iter().map(|listener| (label(&listener.entrance).to_owned(), listener.socket.as_fd())).collect()
+        let clients =
+            self.clients.iter().map(|listener| (label(&listener.entrance).to_owned(), listener.socket.as_fd()));
+        clients.chain(self.metrics.iter().map(|socket| (METRICS.to_owned(), socket.as_fd()))).collect()
     }
+}
+
+/// The inherited socket if it is the right one, else a new one. Port 0 is whatever port the process before has.
+fn open(address: SocketAddr, inherited: Option<StdListener>) -> std::io::Result<TcpListener> {
+    let fits = |socket: &StdListener| {
+        let own = socket.local_addr().ok();
+        own.is_some_and(|own| own.ip() == address.ip() && (address.port() == 0 || own.port() == address.port()))
+    };
+    let socket = match inherited.filter(fits) {
+        Some(socket) => socket,
+        None => bind(address)?,
+    };
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
 }
 
 /// What a socket is for, in one word.
@@ -143,7 +161,7 @@ impl Accept {
 
     /// Takes clients from all sockets until this process leaves, and then lets go of the sockets.
     pub(crate) async fn run(self: Arc<Self>, listeners: Arc<Listeners>) {
-        let loops = listeners.0.iter().map(|listener| self.clone().take(listener));
+        let loops = listeners.clients.iter().map(|listener| self.clone().take(listener));
         tokio::select! {
             _ = join_all(loops) => {}
             () = self.shared.drain.reached(Stage::Leaving) => {}

@@ -123,7 +123,7 @@ impl Link {
         let mut backoff = Backoff::new(PACE.0, PACE.1);
         for endpoint in endpoints.iter().cycle().skip(start) {
             let begun = Instant::now();
-            let ended = stop.run_until_cancelled(self.converse(endpoint)).await;
+            let ended = stop.run_until_cancelled(Box::pin(self.converse(endpoint))).await;
             self.shared.metrics.connected.set(0);
             let Some(ended) = ended else { return };
             let pause = match ended {
