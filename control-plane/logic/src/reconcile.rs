@@ -14,6 +14,7 @@ use windlass_core::{
 
 /// What is wanted of a member and what is known of it.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "columns of a row, each true or false by itself")]
 pub struct MemberView {
     /// The instance's lifecycle.
     pub lifecycle: Lifecycle,

@@ -10,7 +10,10 @@ use windlass_core::{
 };
 use windlass_logic::ha::{Cluster, Facts, Mode, Node, Observed, Phase, ProxySeen, decide, is_mass_silence};
 
-use super::world::{Belief, World, host, id};
+use super::{
+    belief::Belief,
+    world::{World, host, id},
+};
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 const MS: fn(u64) -> Duration = Duration::from_millis;

@@ -1,6 +1,8 @@
 //! High availability: the thin path, every row of the evidence table, every size of cluster, random schedules and an
 //! exhaustive model around the real decisions.
 
+mod agent;
+mod belief;
 mod evidence;
 mod model;
 mod random;

@@ -9,7 +9,10 @@ use windlass_core::{
 };
 use windlass_logic::ha::{Loss, Patience, Phase};
 
-use super::world::{Action, Belief, World};
+use super::{
+    belief::Belief,
+    world::{Action, World},
+};
 
 fn check(world: &World, what: &str) {
     assert!(world.nothing_acknowledged_is_lost(), "P1 after {what}: {world:#?}");

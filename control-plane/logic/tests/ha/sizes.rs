@@ -4,7 +4,10 @@ use uuid::Uuid;
 use windlass_core::{id::OperationId, replication::Durability};
 use windlass_logic::ha::{Loss, Mode, Patience, Phase, RestStep};
 
-use super::world::{Action, Belief, World, id};
+use super::{
+    belief::Belief,
+    world::{Action, World, id},
+};
 
 fn steady(nodes: usize, durability: Durability, needed: u32) -> World {
     let mut world = World::found(nodes, durability, needed);
