@@ -31,7 +31,7 @@ fn a_crash_breaks_nothing_and_forged_histories_are_found() -> Result<()> {
             patience: Duration::from_secs(2),
         };
         Workload::prepare(&target).await?;
-        let mix = Mix { writers: 2, cancellers: 1, appenders: 2, bankers: 2 };
+        let mix = Mix { writers: 2, cancellers: 1, appenders: 2, bankers: 2, ..Mix::default() };
         let workload = Workload::start(&[(clients, target.clone())], mix, &ground.path("logs"))?;
         tokio::time::sleep(OUTAGE).await;
         let from = workload.now();

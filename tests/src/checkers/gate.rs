@@ -1,16 +1,16 @@
 //! P6: after each start or promotion no application enters before this epoch's barrier is committed.
 //!
-//! All times in here are of one server's clock: when the session started, when barriers were written.
+//! All times in here are of one server's clock: when a session was in, when barriers were written.
 
-/// A session of an application at a server that takes writes. Times are seconds of the server's clock.
+/// A session of an application was in a server that takes writes. Times are seconds of the server's clock.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Login {
     /// Which server.
     pub member: String,
     /// The epoch that it proved.
     pub epoch: u64,
-    /// When the session started.
-    pub session_start: f64,
+    /// When it was first in.
+    pub at: f64,
 }
 
 /// A barrier row in the end.
@@ -33,10 +33,10 @@ pub fn check(logins: &[Login], barriers: &[Barrier]) -> Vec<String> {
             None => {
                 found.push(format!("{} let an application in and epoch {} has no barrier", login.member, login.epoch))
             }
-            Some(at) if at > login.session_start => found.push(format!(
+            Some(at) if at > login.at => found.push(format!(
                 "{} let an application in {:.3} s before the first barrier of epoch {}",
                 login.member,
-                at - login.session_start,
+                at - login.at,
                 login.epoch
             )),
             Some(_) => {}
@@ -49,8 +49,8 @@ pub fn check(logins: &[Login], barriers: &[Barrier]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn login(epoch: u64, session_start: f64) -> Login {
-        Login { member: "m1".into(), epoch, session_start }
+    fn login(epoch: u64, at: f64) -> Login {
+        Login { member: "m1".into(), epoch, at }
     }
 
     #[test]

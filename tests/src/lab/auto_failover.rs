@@ -153,6 +153,12 @@ impl AutoFailover {
         });
     }
 
+    /// Whether a node's service runs.
+    pub fn runs(&mut self, node: &Node) -> bool {
+        let mut here = self.programs.iter_mut().filter(|(at, _)| at.name() == node.name());
+        here.any(|(_, child)| matches!(child.try_wait(), Ok(None)))
+    }
+
     /// Starts a node's service again.
     ///
     /// # Errors

@@ -14,6 +14,6 @@ mod round;
 mod scenario;
 mod suite;
 
-pub use round::Round;
+pub use round::{Round, whole};
 pub use scenario::{ALL, Expected, Leader, Scenario};
 pub use suite::{Outcome, Plan, Way, run};

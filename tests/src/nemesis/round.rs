@@ -10,10 +10,10 @@ use windlass_proto::api::v1::{Instance, ReplicationStatus, instance};
 
 use crate::api::{Api, instance_name};
 use crate::lab::Node;
+use crate::processes;
 use crate::site::{Machine, PROJECT, Site};
 use crate::wait::wait_until;
 use crate::workload::{Target, Workload};
-use crate::{database, processes};
 
 /// One round.
 pub struct Round<'s> {
@@ -103,11 +103,7 @@ impl Round<'_> {
     /// # Errors
     /// There is none.
     pub fn postmaster(&self, number: usize) -> Result<i32> {
-        let file = self.member_directory(number)?.join("data/postmaster.pid");
-        let text = std::fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
-        let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).context("no pid")?;
-        ensure!(database::start_time(pid).is_some(), "process {pid} of {} is gone", file.display());
-        Ok(pid)
+        self.site.postmaster(number)
     }
 
     /// The postmaster and its children.
@@ -123,11 +119,7 @@ impl Round<'_> {
     /// # Errors
     /// There is none, or there are several.
     pub fn member_directory(&self, number: usize) -> Result<PathBuf> {
-        let folder = self.site.hosts[number].directory().join("state/members");
-        let mut entries = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
-        let directory = entries.next().with_context(|| format!("no member below {}", folder.display()))?;
-        ensure!(entries.next().is_none(), "several members below {}", folder.display());
-        Ok(directory)
+        self.site.member_directory(number)
     }
 
     /// Lets time pass while a fault lasts. The fault is the level; there is nothing else to wait for.
@@ -196,7 +188,10 @@ impl Round<'_> {
 }
 
 /// As [`Round::whole`], of any instance.
-pub(super) async fn whole(api: &Api, name: &str, limit: Duration) -> Result<()> {
+///
+/// # Errors
+/// They are not within the limit.
+pub async fn whole(api: &Api, name: &str, limit: Duration) -> Result<()> {
     wait_until("every member whole", limit, async || {
         let instance = api.instance(name).await?;
         if is_whole(&instance) { Ok(()) } else { bail!("{}", describe(&instance)) }

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::round::Round;
 use super::{control, hosts, network, processes, replication};
-use crate::workload::Mix;
+use crate::workload::{EVERY, Mix};
 
 /// What a fault does to an instance, and heals; it ends when the instance may be expected to mend itself.
 type Act = for<'a, 's> fn(&'a mut Round<'s>) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
@@ -55,8 +55,8 @@ impl std::fmt::Debug for Scenario {
     }
 }
 
-const USUAL: Mix = Mix { writers: 2, cancellers: 0, appenders: 1, bankers: 1 };
-const STORM: Mix = Mix { writers: 1, cancellers: 3, appenders: 1, bankers: 0 };
+const USUAL: Mix = Mix { writers: 2, cancellers: 0, appenders: 1, bankers: 1, every: EVERY };
+const STORM: Mix = Mix { writers: 1, cancellers: 3, appenders: 1, bankers: 0, every: EVERY };
 
 macro_rules! scenario {
     ($number:literal, $name:literal, $replicas:literal, $leader:ident, $gap:literal, $mix:ident, $act:path) => {

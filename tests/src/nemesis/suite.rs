@@ -1,5 +1,7 @@
 //! Rounds one after the other, on one installation as long as it mends itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,10 +13,11 @@ use windlass_proto::api::v1::Replication;
 use super::round::{Round, whole};
 use super::scenario::{ALL, Leader, Scenario};
 use crate::api::instance_name;
-use crate::checkers::gap;
-use crate::lab::Network;
+use crate::checkers::gate::{Barrier, Login};
+use crate::checkers::{self, gap};
+use crate::lab::{Network, Task};
 use crate::site::{PROJECT, Pooling, Site};
-use crate::workload::{End, Workload};
+use crate::workload::{End, Workload, watch};
 
 /// How long everything may take to be whole again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(90);
@@ -142,6 +145,7 @@ async fn round(site: &mut Site, id: &str, scenario: &Scenario, seed: u64) -> Res
     let target = places[0].1.clone();
     Workload::prepare(&target).await.context("tables of the workload")?;
     let workload = Workload::start(&places, scenario.mix, &logs)?;
+    let watchers = Watchers::start(site, id).await?;
     tokio::time::sleep(QUIET).await;
     let api = site.api.clone();
     let mut round = Round {
@@ -175,6 +179,8 @@ async fn round(site: &mut Site, id: &str, scenario: &Scenario, seed: u64) -> Res
     tokio::time::sleep(QUIET).await;
     let until = workload.now();
     let history = workload.finish().await?;
+    failures.extend(watchers.finish(site, id).await.unwrap_or_else(|error| vec![format!("gate: {error:#}")]));
+    failures.extend(checkers::routes::check(&site.routes_taken()).into_iter().map(|breach| format!("route: {breach}")));
     let gap = gap::longest(&history.writes, fault_at, until);
     match End::read(&target).await {
         Ok(end) => failures.extend(history.breaches(&end)),
@@ -199,6 +205,40 @@ async fn round(site: &mut Site, id: &str, scenario: &Scenario, seed: u64) -> Res
         whole_ms: milliseconds(whole.saturating_sub(healed)),
         failures,
     })
+}
+
+/// Watchers at the gates of every member.
+struct Watchers {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<Task<Vec<Login>>>,
+}
+
+impl Watchers {
+    async fn start(site: &Site, id: &str) -> Result<Self> {
+        let (stop, target) = (Arc::new(AtomicBool::new(false)), site.direct(id).await?);
+        let tasks = target.addresses.iter().map(|member| watch(&site.clients[0], *member, &target, &stop));
+        Ok(Self { tasks: tasks.collect::<Result<_>>()?, stop })
+    }
+
+    /// Every breach that they saw.
+    async fn finish(self, site: &Site, id: &str) -> Result<Vec<String>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut logins = Vec::new();
+        for task in self.tasks {
+            logins.extend(tokio::task::spawn_blocking(move || task.join()).await??);
+        }
+        let instance = site.api.instance(&instance_name(PROJECT, id)).await?;
+        let primary = instance.replication_status.context("it is replicated")?.primary;
+        let member = instance.members.iter().find(|member| member.uid == primary).context("nobody leads")?;
+        let rows = site
+            .ask_member(site.host_of(member)?, "select epoch || ' ' || extract(epoch from at) from windlass.barrier")?;
+        let barriers = rows.lines().filter_map(|line| {
+            let (epoch, at) = line.split_once(' ')?;
+            Some(Barrier { epoch: epoch.parse().ok()?, at: at.parse().ok()? })
+        });
+        let breaches = checkers::gate::check(&logins, &barriers.collect::<Vec<_>>());
+        Ok(breaches.into_iter().map(|breach| format!("gate: {breach}")).collect())
+    }
 }
 
 #[cfg(test)]

@@ -9,15 +9,17 @@ mod plan;
 mod start;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use windlass_proto::api::v1::{GetConnectionRequest, Instance, Replication};
 
 use crate::api::{Api, create_request, instance_name};
+use crate::checkers::routes::Taken;
+use crate::database;
 use crate::ground::Ground;
 use crate::home::Home;
 use crate::lab::Node;
@@ -57,7 +59,7 @@ pub struct Site {
     pub metadata_node: Node,
     /// The metadata.
     pub metadata: Plain,
-    programs: std::path::PathBuf,
+    programs: PathBuf,
     // Last, so that the programs are dead before they end what is left.
     _ground: Arc<Ground>,
     home: Home,
@@ -121,6 +123,66 @@ impl Site {
         self.hosts.iter().position(named).with_context(|| format!("{} is not of this site", member.host))
     }
 
+    /// The directory of the one member on a machine.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub fn member_directory(&self, host: usize) -> Result<PathBuf> {
+        let folder = self.hosts[host].directory().join("state/members");
+        let mut entries = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        let directory = entries.next().with_context(|| format!("no member below {}", folder.display()))?;
+        ensure!(entries.next().is_none(), "several members below {}", folder.display());
+        Ok(directory)
+    }
+
+    /// The postmaster of the one member on a machine.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn postmaster(&self, host: usize) -> Result<i32> {
+        let file = self.member_directory(host)?.join("data/postmaster.pid");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
+        let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).context("no pid")?;
+        ensure!(database::start_time(pid).is_some(), "process {pid} of {} is gone", file.display());
+        Ok(pid)
+    }
+
+    /// Asks the one member on a machine through its socket, as its administrator, in the database of the agent.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn ask_member(&self, host: usize, question: &str) -> Result<String> {
+        let directory = self.member_directory(host)?;
+        let id = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.rsplit('-').next());
+        let sockets = self.hosts[host].directory().join("run").join(id.context("a member's name")?);
+        let entries = std::fs::read_dir(&sockets)?.flatten().map(|entry| entry.file_name());
+        let port = entries
+            .filter_map(|name| name.to_str()?.strip_prefix(".s.PGSQL.")?.parse::<u16>().ok())
+            .next()
+            .with_context(|| format!("no socket in {}", sockets.display()))?;
+        let mut command = Command::new("psql");
+        command.args(["-X", "-Atq", "-v", "ON_ERROR_STOP=1", "-U", "windlass", "-d", "postgres", "-p"]);
+        database::output(command.arg(port.to_string()).arg("-h").arg(&sockets).args(["-c", question]))
+    }
+
+    /// The routes that every proxy took, in the order of taking, from their logs.
+    pub fn routes_taken(&mut self) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        for proxy in &mut self.proxies {
+            let log = proxy.program().log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            taken.extend(lines.filter(|line| line["message"] == "route").filter_map(|line| {
+                Some(Taken {
+                    proxy: proxy.name().to_owned(),
+                    instance: line["instance"].as_str()?.to_owned(),
+                    epoch: line["epoch"].as_u64()?,
+                    rev: line["rev"].as_u64()?,
+                })
+            }));
+        }
+        taken
+    }
+
     /// How a client reaches an instance through a proxy.
     ///
     /// # Errors
@@ -161,7 +223,7 @@ impl Site {
     }
 
     /// The certificate that clients trust.
-    pub fn ca_file(&self) -> std::path::PathBuf {
+    pub fn ca_file(&self) -> PathBuf {
         start::ca_file(&self.control_planes[0])
     }
 

@@ -31,10 +31,13 @@ const LISTS: i32 = 4;
 const ACCOUNTS: i32 = 8;
 const BALANCE: i64 = 100;
 
+/// A writer that is to measure gaps writes this often.
+pub const EVERY: Duration = Duration::from_millis(10);
+
 /// How many clients of each kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Mix {
-    /// Insert a unique id every 10 ms; they measure gaps.
+    /// Insert a unique id each; they measure gaps.
     pub writers: u32,
     /// As writers, but cancel some of their own statements.
     pub cancellers: u32,
@@ -42,11 +45,13 @@ pub struct Mix {
     pub appenders: u32,
     /// Transfer between accounts and read their sum.
     pub bankers: u32,
+    /// From one insert of a writer to the next.
+    pub every: Duration,
 }
 
 impl Default for Mix {
     fn default() -> Self {
-        Self { writers: 2, cancellers: 0, appenders: 1, bankers: 1 }
+        Self { writers: 2, cancellers: 0, appenders: 1, bankers: 1, every: EVERY }
     }
 }
 
@@ -130,8 +135,8 @@ impl Workload {
                 log: logs.join(format!("client-{client}.acks")),
             };
             let task = node.spawn(&format!("client-{client}"), async move |_| match kind {
-                Kind::Write => write::run(work, write::Cancels::Never).await,
-                Kind::WriteAndCancel => write::run(work, write::Cancels::Sometimes).await,
+                Kind::Write => write::run(work, mix.every, write::Cancels::Never).await,
+                Kind::WriteAndCancel => write::run(work, mix.every, write::Cancels::Sometimes).await,
                 Kind::Append => append::run(work).await,
                 Kind::Bank => bank::run(work).await,
             });

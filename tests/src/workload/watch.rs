@@ -1,12 +1,14 @@
-//! The watcher at the gate: tries to log in at every member every few milliseconds, past the proxy, and remembers each
-//! login at a server that takes writes.
+//! The watcher at the gate: tries to log in at a member again and again, past the proxy, and remembers each moment at
+//! which a server that takes writes had let it in.
+//!
+//! A session that was let in by a standby is kept, because it must not outlive the promotion either.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -14,7 +16,8 @@ use super::session::{Session, Target};
 use crate::checkers::gate::Login;
 use crate::lab::{Node, Task};
 
-const EVERY: Duration = Duration::from_millis(5);
+/// Between two tries. Each costs the server a process and a handshake, so they are not made as fast as they could be.
+const EVERY: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// Watches one member from a host until told to stop.
@@ -24,14 +27,11 @@ const LIMIT: Duration = Duration::from_millis(500);
 pub fn watch(from: &Node, member: SocketAddr, target: &Target, stop: &Arc<AtomicBool>) -> Result<Task<Vec<Login>>> {
     let (target, stop) = (target.clone(), Arc::clone(stop));
     from.spawn("watcher", async move |_| {
-        let mut logins: Vec<Login> = Vec::new();
+        let mut logins = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             // Refusals are what the gate is for.
-            if let Ok(Ok(Some(login))) = timeout(LIMIT, look(&target, member)).await {
-                let epoch = login.epoch;
-                logins.push(login);
-                // It is open; what is looked for is the first moment after each start.
-                wait_while_open(&target, member, epoch, &stop).await;
+            if let Ok(Ok(session)) = timeout(LIMIT, open(&target, member)).await {
+                stay(&session, &stop, &mut logins).await;
             }
             sleep(EVERY).await;
         }
@@ -43,30 +43,29 @@ async fn open(target: &Target, member: SocketAddr) -> Result<Session> {
     Session::log_in(target, member, TcpStream::connect(member).await?).await
 }
 
-/// A login at a server that takes writes.
-async fn look(target: &Target, member: SocketAddr) -> Result<Option<Login>> {
-    let session = open(target, member).await?;
-    let question =
-        "select pg_is_in_recovery(), coalesce(nullif(current_setting('windlass.epoch', true), '')::bigint, 0),
-                    extract(epoch from backend_start)::float8 from pg_stat_activity where pid = pg_backend_pid()";
-    let row = session.client.query_one(question, &[]).await?;
-    let login = Login {
-        member: member.to_string(),
-        epoch: row.try_get::<_, i64>(1)?.cast_unsigned(),
-        session_start: row.try_get(2).context("start of the session")?,
-    };
-    Ok((!row.get::<_, bool>(0)).then_some(login))
+/// Looks around for as long as the server lets it.
+async fn stay(session: &Session, stop: &AtomicBool, logins: &mut Vec<Login>) {
+    let mut epoch = None;
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(Ok(login)) = timeout(LIMIT, look(session)).await else { return };
+        if login.is_some() && login.as_ref().map(|login| login.epoch) != epoch {
+            epoch = login.as_ref().map(|login| login.epoch);
+            logins.extend(login);
+        }
+        sleep(EVERY).await;
+    }
 }
 
-/// Holds one session for as long as the server keeps it.
-async fn wait_while_open(target: &Target, member: SocketAddr, epoch: u64, stop: &AtomicBool) {
-    let Ok(Ok(session)) = timeout(LIMIT, open(target, member)).await else { return };
-    while !stop.load(Ordering::Relaxed) {
-        let now = timeout(LIMIT, session.client.query_one("show windlass.epoch", &[])).await;
-        let same = matches!(&now, Ok(Ok(row)) if row.try_get::<_, &str>(0).is_ok_and(|text| text == epoch.to_string()));
-        if !same {
-            return;
-        }
-        sleep(EVERY * 4).await;
-    }
+/// What it sees if the server takes writes.
+async fn look(session: &Session) -> Result<Option<Login>> {
+    let question =
+        "select pg_is_in_recovery(), coalesce(nullif(current_setting('windlass.epoch', true), '')::bigint, 0),
+                    extract(epoch from clock_timestamp())::float8";
+    let row = session.client.query_one(question, &[]).await?;
+    let login = Login {
+        member: session.address.to_string(),
+        epoch: row.try_get::<_, i64>(1)?.cast_unsigned(),
+        at: row.try_get(2)?,
+    };
+    Ok((!row.try_get::<_, bool>(0)?).then_some(login))
 }

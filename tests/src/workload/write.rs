@@ -1,4 +1,4 @@
-//! A writer: one unique id every 10 ms. What it was told goes into a file, durably, before it counts.
+//! A writer: one unique id after the other. What it was told goes into a file, durably, before it counts.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -13,7 +13,6 @@ use super::history::{History, note};
 use super::session::{Session, value};
 use crate::checkers::{Ack, Write};
 
-const EVERY: Duration = Duration::from_millis(10);
 /// After a connection that was refused.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -25,12 +24,12 @@ pub(super) enum Cancels {
 }
 
 /// Writes until told to stop.
-pub(super) async fn run(work: Work, cancels: Cancels) -> Result<History> {
+pub(super) async fn run(work: Work, every: Duration, cancels: Cancels) -> Result<History> {
     let mut log = File::create(&work.log)?;
     let mut history = History::default();
     let mut session = None;
     let mut next = i64::from(work.client) * 1_000_000_000;
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while work.goes_on() {
         ticks.tick().await;

@@ -70,6 +70,18 @@ const BENCHMARKS: &[Benchmark] = &[
         note: "One decision of the scheduler over a mixed fleet.",
     },
     Benchmark {
+        name: "ha",
+        title: "High availability",
+        package: "windlass-tests",
+        example: "bench_ha",
+        note: "An instance of two members on hosts that are network namespaces of this machine, with a control plane, external \
+               metadata and a proxy on hosts of their own. Four writers, each of which inserts a row every 10 ms through \
+               the proxy; a gap is the longest time that any of them was without an acknowledgement, until a second after \
+               writes went on. After each round every acknowledged row must be there, or the measurement fails. Beside it \
+               pg_auto_failover as Debian packages it, with its defaults: monitor and two nodes on hosts of their own, \
+               reached directly by the same writers, who try both addresses.",
+    },
+    Benchmark {
         name: "idle",
         title: "At idle",
         package: "windlass-tests",
@@ -104,7 +116,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// One build of the programs, as they are shipped, and one of what measures them.
 fn build() -> Result<()> {
-    let programs = ["--package", "windlass-control-plane", "--package", "windlass-agent", "--bins"];
+    let packages = ["windlass-control-plane", "windlass-agent", "windlass-proxy"];
+    let programs = packages.iter().flat_map(|package| ["--package", package]).chain(["--bins"]);
     workspace::run(workspace::cargo(&["build", "--release"]).args(programs))?;
     let mut drivers = workspace::cargo(&["build", "--release"]);
     for benchmark in BENCHMARKS {
