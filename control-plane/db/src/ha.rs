@@ -221,6 +221,35 @@ impl Db {
         .db()
     }
 
+    /// Notes that the servers of these members run, which their agents said by another way than a heartbeat. Gives the
+    /// instances of those of which that was not known.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn members_run(&self, members: &[MemberId]) -> Result<Vec<InstanceId>, Error> {
+        let ids: Vec<Uuid> = members.iter().map(|id| id.0).collect();
+        let mut tx = self.begin().await?;
+        // Instances before members: the order that everybody keeps.
+        sqlx::query!(
+            "select id from instance where id in (select instance_id from member where id = any($1))
+              order by id for no key update",
+            &ids
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .db()?;
+        let changed = sqlx::query_scalar!(
+            r#"update member set process = 'RUNNING', observed_time = now()
+                where id = any($1) and process <> 'RUNNING' returning instance_id as "instance: InstanceId""#,
+            &ids
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .db()?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
     /// All hosts that are not revoked, as peers know them.
     ///
     /// # Errors

@@ -146,12 +146,14 @@ impl Ha {
     fn begin(&self, tasks: &mut JoinSet<Done>) {
         let now = self.now();
         let proxies = |id: InstanceId, cluster: &Cluster| self.proxies(id, cluster);
-        let (jobs, reload, noticed, guard) = {
+        let (jobs, reload, noticed, running, guard) = {
             let mut table = self.table();
             table.survey();
             let jobs = table.due(now, &proxies);
             let Some(guard) = table.term.as_ref().map(|term| term.guard.clone()) else { return };
-            (jobs, std::mem::take(&mut table.reload), std::mem::take(&mut table.noticed), guard)
+            let reload = std::mem::take(&mut table.reload);
+            let (noticed, running) = (std::mem::take(&mut table.noticed), std::mem::take(&mut table.running));
+            (jobs, reload, noticed, running, guard)
         };
         for job in jobs {
             let (ha, guard) = (self.clone(), guard.clone());
@@ -163,6 +165,16 @@ impl Ha {
                     let mut table = ha.table();
                     table.reload.insert(id);
                     table.failed(id, again);
+                }
+                Done::Cluster
+            });
+        }
+        if !running.is_empty() {
+            let ha = self.clone();
+            tasks.spawn(async move {
+                let running: Vec<_> = running.into_iter().collect();
+                if let Err(error) = ha.note_running(&running).await {
+                    tracing::debug!(error = error.chain(), "that servers came up is known with their next heartbeat");
                 }
                 Done::Cluster
             });

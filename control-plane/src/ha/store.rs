@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use windlass_core::{Error, id::InstanceId};
+use windlass_core::{
+    Error,
+    id::{InstanceId, MemberId},
+};
 use windlass_db::{
     Guard,
     events::event_add_tx,
@@ -58,6 +61,18 @@ impl Ha {
             tracing::debug!(%instance, error = error.chain(), "its health is worked out at the next report");
         }
         self.tell_operation(instance).await;
+        Ok(())
+    }
+
+    /// Stores that servers run, and what follows for the health of their instances, without waiting for a heartbeat.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(super) async fn note_running(&self, members: &[MemberId]) -> Result<(), Error> {
+        for instance in self.shared.db.members_run(members).await? {
+            self.refresh(instance).await?;
+            self.tell_operation(instance).await;
+        }
         Ok(())
     }
 

@@ -8,14 +8,18 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
-use windlass_core::id::{HostId, InstanceId, MemberId};
+use windlass_core::{
+    id::{HostId, InstanceId, MemberId},
+    replication::ReplicaState,
+};
 use windlass_db::{
     Guard,
     events::NewEvent,
     ha::{ClusterOwner, PeerHost},
 };
 use windlass_logic::ha::{
-    Cluster, Facts, Happened, HostSeen, Node, Observed, Phase, ProxySeen, Tracker, Witness, decide, is_mass_silence,
+    Cluster, Facts, Happened, HostSeen, Member, Node, Observed, Phase, ProxySeen, Tracker, Witness, decide,
+    is_mass_silence,
 };
 use windlass_proto::agent::v1 as pb;
 
@@ -101,10 +105,14 @@ pub(super) struct Table {
     by_host: HashMap<HostId, BTreeSet<InstanceId>>,
     /// What agents did by themselves, to be stored.
     pub(super) noticed: Vec<NewEvent>,
+    /// Members whose servers came up, to be stored.
+    pub(super) running: BTreeSet<MemberId>,
     /// Clusters whose rows were changed by somebody else.
     pub(super) reload: BTreeSet<InstanceId>,
     fleet: HashMap<HostId, PeerHost>,
     probes: Probes,
+    /// The same by whom is probed.
+    probers: HashMap<HostId, Vec<HostId>>,
     /// Who probes whom is to be chosen anew.
     unsurveyed: bool,
     mass: Option<Duration>,
@@ -234,6 +242,12 @@ impl Table {
         let fresh = probes(&fleet, clusters.iter().map(Vec::as_slice));
         let changed: BTreeSet<HostId> =
             fresh.keys().chain(self.probes.keys()).filter(|id| fresh.get(id) != self.probes.get(id)).copied().collect();
+        self.probers.clear();
+        for (prober, targets) in &fresh {
+            for target in targets {
+                self.probers.entry(*target).or_default().push(*prober);
+            }
+        }
         self.probes = fresh;
         self.wake(&changed);
     }
@@ -263,8 +277,13 @@ impl Table {
         let mut news = false;
         for (instance, member, facts) in report.members.into_iter().filter_map(read) {
             let Some(entry) = self.clusters.get_mut(&instance) else { continue };
+            let before = entry.facts.get(&member).map(|(facts, _)| runs(facts.state));
+            let came_up = runs(facts.state) && before != Some(true);
             let (of_interest, noticed) = entry.report(now, (instance, from, member), facts);
             news |= of_interest;
+            if came_up {
+                self.running.insert(member);
+            }
             self.noticed.extend(noticed);
         }
         news
@@ -284,6 +303,10 @@ impl Table {
             if entry.busy || entry.look_at > now {
                 continue;
             }
+            if let Some(next) = readdressed(&entry.cluster, |host| self.fleet.get(&host).map(|known| &*known.address)) {
+                jobs.push(entry.job(*id, next, Vec::new()));
+                continue;
+            }
             let detect = Duration::from_millis(entry.cluster.timings().detect_ms.into());
             let node = Node {
                 full_round: now.saturating_sub(since) >= detect,
@@ -298,9 +321,7 @@ impl Table {
             entry.waits = decision.waits;
             entry.look_at = now + decision.look_again.map_or(IDLE, |again| again.clamp(SOONEST, IDLE));
             if let Some(next) = decision.next {
-                entry.busy = true;
-                let (owner, before) = (entry.owner.clone(), entry.cluster.clone());
-                jobs.push(Job { instance: *id, owner, before, next, happened: decision.happened });
+                jobs.push(entry.job(*id, next, decision.happened));
             }
         }
         self.clusters = clusters;
@@ -331,7 +352,7 @@ impl Table {
     /// E1 and E3 of one host.
     fn seen(&self, now: Duration, since: Duration, host: HostId, detect: Duration) -> HostSeen {
         let heard = self.hosts.get(&host).and_then(|known| known.heard).unwrap_or_default().max(since);
-        let probers = self.probes.iter().filter(|(_, targets)| targets.contains(&host)).map(|(prober, _)| *prober);
+        let probers = self.probers.get(&host).into_iter().flatten().copied();
         let witness = |by: HostId| {
             let known = self.hosts.get(&by)?;
             let age = now.saturating_sub(known.heard?);
@@ -358,6 +379,12 @@ impl Table {
 }
 
 impl Entry {
+    /// What is to be stored; nothing else is decided meanwhile.
+    fn job(&mut self, instance: InstanceId, next: Cluster, happened: Vec<Happened>) -> Job {
+        self.busy = true;
+        Job { instance, owner: self.owner.clone(), before: self.cluster.clone(), next, happened }
+    }
+
     /// Takes facts of a member in. True if a decision may follow; and what is worth an event.
     fn report(
         &mut self,
@@ -384,6 +411,46 @@ impl Entry {
 /// Hosts of a cluster's members.
 pub(super) fn hosts_of(cluster: &Cluster) -> BTreeSet<HostId> {
     cluster.members.values().map(|member| member.host).collect()
+}
+
+/// The cluster with the addresses that hosts have now; None if they are the ones it knows. Every order names every
+/// member's address, so each is a new one.
+fn readdressed<'a>(cluster: &Cluster, address: impl Fn(HostId) -> Option<&'a str>) -> Option<Cluster> {
+    let other = |member: &Member| address(member.host).filter(|now| !now.is_empty() && *now != member.address);
+    if !cluster.members.values().any(|member| other(member).is_some()) {
+        return None;
+    }
+    let mut next = cluster.clone();
+    next.rev += 1;
+    for member in next.members.values_mut() {
+        member.order_rev = next.rev;
+        if let Some(now) = other(member) {
+            now.clone_into(&mut member.address);
+        }
+    }
+    Some(next)
+}
+
+/// The server takes sessions, of applications or at least of its agent.
+fn runs(state: ReplicaState) -> bool {
+    match state {
+        ReplicaState::Catchup
+        | ReplicaState::Standby
+        | ReplicaState::Sealed
+        | ReplicaState::Gated
+        | ReplicaState::Open
+        | ReplicaState::Fenced => true,
+        ReplicaState::New
+        | ReplicaState::Cloning
+        | ReplicaState::Promoting
+        | ReplicaState::Draining
+        | ReplicaState::CleanStop
+        | ReplicaState::Crashed
+        | ReplicaState::Demoted
+        | ReplicaState::Rejoining
+        | ReplicaState::Quarantine
+        | ReplicaState::Resting => false,
+    }
 }
 
 fn sighting(sighting: pb::PeerSighting) -> Option<(HostId, Option<Duration>, u32)> {

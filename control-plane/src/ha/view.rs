@@ -11,6 +11,9 @@ use windlass_logic::ha::{Cluster, Facts};
 
 use super::handle::{Ha, read};
 
+/// A member that was not heard for so long is shown as lost.
+const LOST: Duration = Duration::from_secs(5);
+
 /// Where an instance stands.
 #[derive(Debug, Clone)]
 pub struct ClusterView {
@@ -47,10 +50,20 @@ impl ClusterView {
         Some(leader.facts.flushed.saturating_sub(own.facts.flushed))
     }
 
+    /// The word for where a member stands: of `ReplicaState`, or LOST when its agent was not heard for a while. Empty
+    /// if it never was.
+    pub fn state(&self, member: MemberId) -> &'static str {
+        match self.members.get(&member) {
+            Some(heard) if heard.age > LOST => "LOST",
+            Some(heard) => heard.facts.state.as_str(),
+            None => "",
+        }
+    }
+
     /// What a member is doing, for the progress of an operation: `cloning 40 %`, `catching up, 12 MiB behind`.
     pub fn doing(&self, member: MemberId) -> String {
         let Some(heard) = self.members.get(&member) else { return "not heard yet".to_owned() };
-        let state = heard.facts.state.as_str().to_lowercase();
+        let state = self.state(member).to_lowercase();
         match (heard.facts.progress_percent, self.lag(member)) {
             (Some(percent), _) => format!("{state} {percent} %"),
             (None, Some(lag)) if lag > 0 => format!("{state}, {} behind", windlass_core::size::format_bytes(lag)),

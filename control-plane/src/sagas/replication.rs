@@ -12,7 +12,7 @@ use windlass_core::{
     Error, Reason,
     error::ErrorKind,
     id::{InstanceId, MemberId},
-    replication::Replication,
+    replication::{ReplicaState, Replication},
 };
 use windlass_db::{
     ha::{ClusterRow, cluster_delete_tx, cluster_insert_tx, cluster_lock_tx, cluster_swap_tx, member_roles_tx},
@@ -21,7 +21,7 @@ use windlass_db::{
 use windlass_logic::ha::{Cluster, Intent, Kind, Member, Phase, RestStep, Stay};
 
 use super::{Progress, StepContext, members::Team};
-use crate::ha::{read, write};
+use crate::ha::{ClusterView, read, write};
 
 /// Between two looks that nobody woke.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -112,7 +112,7 @@ pub(super) enum Load {
     Full,
 }
 
-/// Waits until every synchronous member acknowledges commits. `until` keeps since when it is waited.
+/// Waits until every synchronous member acknowledges commits, and every other one streams. `until` keeps since when it is waited.
 ///
 /// # Errors
 /// `DEADLINE_EXCEEDED` when it takes too long, saying where each replica stands.
@@ -123,11 +123,11 @@ pub(super) async fn until_acknowledged(
     load: Load,
 ) -> Result<Progress, Error> {
     let cluster = locked(ctx, team.instance.id).await?;
-    let missing: Vec<_> = team.members.iter().filter(|row| !acknowledges(&cluster, row.id)).collect();
+    let heard = ctx.heard(team.instance.id);
+    let missing: Vec<_> = team.members.iter().filter(|row| !in_place(&cluster, heard.as_ref(), row.id)).collect();
     if missing.is_empty() && cluster.primary().is_some() {
         return done(until, in_step(&cluster, team));
     }
-    let heard = ctx.heard(team.instance.id);
     let doing = |row: &&MemberRow| {
         let doing = heard.as_ref().map_or_else(|| "not heard yet".to_owned(), |heard| heard.doing(row.id));
         format!("{} on {}: {doing}", row.role, row.host_name)
@@ -141,12 +141,17 @@ pub(super) async fn until_acknowledged(
     wait(ctx, until, patience, said.join("; "))
 }
 
-/// Whether a member is where it shall be: it leads, it acknowledges for sure, or it never does.
-pub(super) fn acknowledges(cluster: &Cluster, member: MemberId) -> bool {
+/// Whether a member is where it shall be: it leads, it acknowledges for sure, or, if it never does, it streams.
+fn in_place(cluster: &Cluster, heard: Option<&ClusterView>, member: MemberId) -> bool {
     let Some(known) = cluster.members.get(&member) else { return false };
-    cluster.primary() == Some(member)
-        || !known.counts()
-        || (cluster.reign.sets.len() == 1 && cluster.reign.ordered().members.contains(&member))
+    if cluster.primary() == Some(member) {
+        return true;
+    }
+    if known.counts() {
+        return cluster.reign.sets.len() == 1 && cluster.reign.ordered().members.contains(&member);
+    }
+    let leader = heard.and_then(|heard| heard.members.get(&cluster.reign.leader));
+    leader.and_then(|leader| leader.facts.downstream_of(member)).is_some_and(|down| down.streaming)
 }
 
 fn in_step(cluster: &Cluster, team: &Team) -> String {
@@ -312,10 +317,16 @@ pub(super) async fn until_open(
     until: &mut Option<Timestamp>,
 ) -> Result<Progress, Error> {
     let cluster = locked(ctx, id).await?;
-    if cluster.phase == Phase::Steady {
+    // A restart in place leaves the cluster steady all the time: what the primary's agent says decides.
+    let heard = ctx.heard(id);
+    let state = heard.as_ref().and_then(|heard| heard.members.get(&cluster.reign.leader)).map(|seen| seen.facts.state);
+    if cluster.phase == Phase::Steady && state.is_none_or(|state| state == ReplicaState::Open) {
         return done(until, format!("{} takes writes", leader(&cluster)));
     }
-    let what = waiting_for(ctx, id, &cluster);
+    let what = match state {
+        Some(state) if cluster.phase == Phase::Steady => format!("{} is {state}", leader(&cluster)),
+        Some(_) | None => waiting_for(ctx, id, &cluster),
+    };
     wait(ctx, until, OPENS, what)
 }
 

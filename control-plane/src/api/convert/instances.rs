@@ -123,10 +123,7 @@ fn member(row: MemberRow, cluster: Option<&ClusterView>) -> pb::Member {
         memory_used_bytes: facts.memory_used_bytes,
         connections: facts.connections,
         pid: facts.pid,
-        replica_state: cluster
-            .and_then(|cluster| cluster.members.get(&row.id))
-            .map(|heard| heard.facts.state.to_string())
-            .unwrap_or_default(),
+        replica_state: cluster.map(|cluster| cluster.state(row.id).to_owned()).unwrap_or_default(),
         lag_bytes: cluster.and_then(|cluster| cluster.lag(row.id)).unwrap_or_default(),
     }
 }

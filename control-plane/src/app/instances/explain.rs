@@ -1,5 +1,7 @@
 //! Why an instance is where and how it is, in lines for people, most important first.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use windlass_core::{
     Error,
@@ -16,11 +18,18 @@ use windlass_db::{
 };
 use windlass_logic::placement::Verdict;
 
-use super::model::{InstanceName, Named, find};
+use super::{
+    model::{InstanceName, Named, find},
+    read::clusters,
+};
 use crate::{
     app::{Caller, Context},
+    ha::ClusterView,
     sagas::observe,
 };
+
+/// Facts of replication that are younger are called fresh.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What is known of an instance's state and why.
 #[derive(Debug, Clone)]
@@ -39,6 +48,7 @@ pub async fn explain(cx: &Context, caller: &Caller, name: &InstanceName) -> Resu
     let mut tx = cx.db.begin().await?;
     let row = find(&mut tx, caller, name, Permission::ProjectRead, Named::Present).await?;
     let members = members_of_tx(&mut tx, &[row.id]).await?;
+    let cluster = clusters(cx, &mut tx, &[row.id]).await?.remove(&row.id);
     tx.commit().await?;
     let operation = match row.last_operation_id {
         Some(id) => cx.db.operation_by_id(id).await.ok(),
@@ -50,7 +60,9 @@ pub async fn explain(cx: &Context, caller: &Caller, name: &InstanceName) -> Resu
     };
     let mut summary = standing(&row);
     summary.extend(operation.iter().map(|operation| work(operation, &steps)));
-    summary.extend(members.iter().map(|member| member_line(&row, member, Timestamp::now())));
+    summary.extend(cluster.iter().flat_map(replication));
+    let now = Timestamp::now();
+    summary.extend(members.iter().map(|member| member_line(&row, member, cluster.as_ref(), now)));
     summary.extend(generations(&row));
     let verdicts: Vec<Verdict> = serde_json::from_value(row.placement.clone()).unwrap_or_default();
     summary.extend(placed(&verdicts));
@@ -92,13 +104,14 @@ fn work(operation: &OperationRow, steps: &[StepRow]) -> String {
     }
 }
 
-fn member_line(row: &InstanceRow, member: &MemberRow, now: Timestamp) -> String {
+fn member_line(row: &InstanceRow, member: &MemberRow, cluster: Option<&ClusterView>, now: Timestamp) -> String {
     let facts = observe::stored_facts(member);
     let mut line = format!("{} on host {}", member.role, member.host_name);
     if let Some(port) = member.port {
         line.push_str(&format!(" ({}:{port})", member.host_address));
     }
     line.push_str(&format!(": {}", member.process));
+    line.extend(cluster.map(|cluster| replica_part(cluster, member)));
     if facts.pid > 0 {
         line.push_str(&format!(", pid {}", facts.pid));
     }
@@ -122,6 +135,54 @@ fn member_line(row: &InstanceRow, member: &MemberRow, now: Timestamp) -> String 
     line
 }
 
+/// Who leads, what commits wait for, who may take over, and what the state machine waits for or why it does not act.
+fn replication(view: &ClusterView) -> Vec<String> {
+    let cluster = &view.cluster;
+    let leader =
+        cluster.primary().map_or_else(|| "nobody leads".to_owned(), |id| format!("{} leads", cluster.name(id)));
+    let mut lines = vec![format!("replication is {}, epoch {}: {leader}", cluster.phase.word(), cluster.epoch)];
+    let acks = cluster.acks();
+    lines.push(if acks.is_empty() {
+        let why = if cluster.members.len() > 1 { "no synchronous replica is in step" } else { "it has no replica" };
+        format!("commits wait for nobody: {why}")
+    } else {
+        format!("commits wait for {} of {}", cluster.acks_needed(), cluster.names(&acks))
+    });
+    if cluster.members.len() > 1 {
+        let candidates = cluster.candidates();
+        lines.push(if candidates.is_empty() {
+            "nobody could be promoted without risk of loss now".to_owned()
+        } else {
+            format!("may be promoted without loss: {}", cluster.names(&candidates))
+        });
+    }
+    lines.extend(view.waits.iter().map(|wait| format!("waits: {wait}")));
+    if view.members.is_empty() {
+        lines.push(
+            "another node of the control plane hears the members; ask that one for lag and what it waits for"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+fn replica_part(view: &ClusterView, member: &MemberRow) -> String {
+    let Some(heard) = view.members.get(&member.id) else {
+        return ", its agent has not reported on replication".to_owned();
+    };
+    let mut part = format!(", {}", view.doing(member.id));
+    if member.asynchronous {
+        part.push_str(", asynchronous");
+    }
+    if heard.age > QUIET {
+        part.push_str(&format!(", heard {:.1} s ago", heard.age.as_secs_f64()));
+    }
+    if !heard.facts.lost_writes.is_empty() {
+        part.push_str(&format!(", left behind when it rejoined: {}", heard.facts.lost_writes));
+    }
+    part
+}
+
 fn generations(row: &InstanceRow) -> Option<String> {
     let rests = matches!(row.lifecycle, Lifecycle::Deleted) || row.spec.power == Power::Off;
     (row.observed_generation < row.generation && !rests).then(|| {
@@ -133,7 +194,12 @@ fn generations(row: &InstanceRow) -> Option<String> {
 }
 
 fn placed(verdicts: &[Verdict]) -> Option<String> {
-    let chosen = verdicts.iter().find(|verdict| verdict.chosen)?;
+    let chosen: Vec<_> = verdicts.iter().filter(|verdict| verdict.chosen).collect();
+    if chosen.len() > 1 {
+        let names: Vec<_> = chosen.iter().map(|verdict| verdict.name.as_str()).collect();
+        return Some(format!("placed on {}, each on a host of its own", names.join(", ")));
+    }
+    let chosen = chosen.first()?;
     let (fit, not): (Vec<_>, Vec<_>) = verdicts.iter().partition(|verdict| verdict.rejections.is_empty());
     Some(format!(
         "placed on {} with score {:.2}, the best of {} hosts that fitted; {} did not fit",

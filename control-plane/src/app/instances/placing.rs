@@ -52,7 +52,7 @@ pub(super) async fn place_tx(
     seats: &[Seat],
 ) -> Result<(Vec<MemberId>, Vec<Verdict>), Error> {
     for _ in 0..TRIES {
-        let (hosts, verdicts) = choose(request, views(tx, project, request, None).await?, seats)?;
+        let (hosts, verdicts) = choose(request, &views(tx, project, request, None).await?, seats)?;
         if let Some(members) = reserve_tx(tx, project, request, seats, &hosts).await? {
             return Ok((members, verdicts));
         }
@@ -64,44 +64,25 @@ pub(super) async fn place_tx(
     ))
 }
 
-/// A host for each seat, by a snapshot in which those before it are taken.
+/// A host for each seat, by a snapshot.
 fn choose(
     request: &PlacementRequest,
-    mut views: Vec<HostView>,
+    views: &[HostView],
     seats: &[Seat],
 ) -> Result<(Vec<HostId>, Vec<Verdict>), Error> {
-    let mut chosen = Vec::new();
-    let mut verdicts: Vec<Verdict> = Vec::new();
-    for (n, seat) in seats.iter().enumerate() {
-        let placement = match seat.host {
-            Some(host) => {
-                let only: Vec<_> = views.iter().filter(|view| view.id == host).cloned().collect();
-                placement::place(request, &only)
-            }
-            None => placement::place(request, &views),
-        };
-        let host = placement.host().map_err(|error| missing(error, n, seats.len()))?;
-        if verdicts.is_empty() {
-            verdicts = placement.verdicts;
+    let spread = match seats {
+        [Seat { host: Some(host), .. }] => {
+            let only: Vec<_> = views.iter().filter(|view| view.id == *host).cloned().collect();
+            placement::place_members(request, &only, 1)
         }
-        if let Some(verdict) = verdicts.iter_mut().find(|verdict| verdict.host == host) {
-            verdict.chosen = true;
-        }
-        if let Some(view) = views.iter_mut().find(|view| view.id == host) {
-            view.instance_members += 1;
-        }
-        chosen.push(host);
+        _ => placement::place_members(request, views, seats.len()),
+    };
+    let hosts = spread.hosts()?;
+    let mut verdicts = spread.placements.into_iter().next().map(|placement| placement.verdicts).unwrap_or_default();
+    for verdict in &mut verdicts {
+        verdict.chosen = hosts.contains(&verdict.host);
     }
-    Ok((chosen, verdicts))
-}
-
-/// The refusal of the n-th of several members.
-fn missing(error: Error, n: usize, of: usize) -> Error {
-    if of == 1 {
-        return error;
-    }
-    let message = format!("member {} of {of} finds no host of its own: {}", n + 1, error.message);
-    Error { message, ..error }
+    Ok((hosts, verdicts))
 }
 
 /// Proves on the locked rows of the hosts that everything still fits, and reserves it. None when it does not.
