@@ -196,6 +196,12 @@ impl<C: Pooled> Pool<C> {
         (state.open, state.shelves.iter().map(|shelf| shelf.free.len()).sum())
     }
 
+    /// Those who wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.lock().waiting.iter().filter(|(_, give)| !give.is_closed()).count()
+    }
+
     /// Whether nobody but the one who asks has the pool, and it has no connection.
     #[must_use]
     pub fn is_forgotten(&self) -> bool {

@@ -30,6 +30,12 @@ enum Got {
     NotNow(Refusal),
 }
 
+/// Whether writes go to the same place, in the same term.
+fn same_leader(one: &Route, other: &Route) -> bool {
+    let member = |route: &Route| route.primary.as_ref().map(|primary| primary.member);
+    one.epoch == other.epoch && member(one) == member(other)
+}
+
 impl Session {
     /// Begins work on a server without waiting, if one is at hand or free. `None`: it has to be waited for.
     pub(super) fn begin_at_once(&mut self) -> Option<Result<(), Stop>> {
@@ -117,16 +123,19 @@ impl Session {
         loop {
             let route = instance.route();
             if self.server.is_some() && !self.server_is_current() {
-                if let Some(pin) = self.pinned {
-                    return Err(Self::moved(pin.what()));
-                }
-                self.server = None;
-                self.unnamed_is_here = false;
+                self.abandon_server()?;
             }
-            let refusal = match self.try_begin(&route, limit.saturating_sub(began.elapsed())).await? {
-                None => return Ok(()),
-                Some(refusal) => refusal,
+            let mut watch = instance.watch();
+            let tried = tokio::select! {
+                biased;
+                tried = self.try_begin(&route, limit.saturating_sub(began.elapsed())) => tried?,
+                // Where it waits nothing comes any more. What it has done to a connection is not known.
+                _ = watch.wait_for(|now| !same_leader(now, &route)) => {
+                    self.abandon_server()?;
+                    continue;
+                }
             };
+            let Some(refusal) = tried else { return Ok(()) };
             if !self.is_sticky() {
                 self.return_unused();
             }
@@ -186,6 +195,15 @@ impl Session {
         Ok(None)
     }
 
+    /// Lets go of a connection that must not be used; a session that cannot do without it ends.
+    fn abandon_server(&mut self) -> Result<(), Stop> {
+        if self.server.take().is_none() {
+            return Ok(());
+        }
+        self.unnamed_is_here = false;
+        self.pinned.map_or(Ok(()), |pin| Err(Self::moved(pin.what())))
+    }
+
     fn return_unused(&mut self) {
         if let (Some(server), Some(shelf)) = (self.server.take(), &self.shelf) {
             shelf.pool.put(shelf.number, server);
@@ -215,37 +233,39 @@ impl Session {
             self.shelf = Some(Shelf { pool, member: backend.member, number });
         }
         let Some(shelf) = &self.shelf else { return Err(Stop::Confused(Error::internal("a shelf was just made"))) };
-        let taken = match shelf.pool.take(shelf.number) {
-            Taken::Wait(waiting) => {
-                let waited = timeout(left, waiting).await;
-                self.who.instance.metrics.waits.observe(began.elapsed().as_secs_f64());
-                match waited {
-                    Ok(Some(taken)) => taken,
-                    Ok(None) => return Ok(Got::NotNow(Refusal::from(Error::unavailable("the pool was closed")))),
-                    Err(_) => {
-                        let message = format!(
-                            "no connection to instance {} became free within {} s; all {} are in use",
-                            route.key(),
-                            left.as_secs(),
-                            shelf.pool.count().0
-                        );
-                        let hint = "Use fewer clients or shorter transactions, or raise max_backends.";
-                        self.who.instance.metrics.refused.inc();
-                        return Err(Refusal::new(SqlState::TOO_MANY_CONNECTIONS, &message, hint).into());
+        loop {
+            let taken = match shelf.pool.take(shelf.number) {
+                Taken::Wait(waiting) => {
+                    let waited = timeout(left.saturating_sub(began.elapsed()), waiting).await;
+                    self.who.instance.metrics.waits.observe(began.elapsed().as_secs_f64());
+                    match waited {
+                        Ok(Some(taken)) => taken,
+                        Ok(None) => return Ok(Got::NotNow(Refusal::from(Error::unavailable("the pool was closed")))),
+                        Err(_) => return Err(self.all_in_use(route, shelf.pool.count().0, left)),
                     }
                 }
+                taken @ (Taken::Free(_) | Taken::Room(_)) => taken,
+            };
+            match taken {
+                Taken::Free(server) if self.who.access == Access::ReadOnly || server.epoch >= route.epoch => {
+                    return Ok(Got::Server(server));
+                }
+                // Of an earlier term: it is closed, and the next one looked at.
+                Taken::Free(_) | Taken::Wait(_) => {}
+                Taken::Room(place) => return self.connect(route, backend, place).await,
             }
-            taken @ (Taken::Free(_) | Taken::Room(_)) => taken,
-        };
-        match taken {
-            Taken::Free(server) if self.who.access == Access::ReadOnly || server.epoch >= route.epoch => {
-                Ok(Got::Server(server))
-            }
-            Taken::Free(_) | Taken::Wait(_) => {
-                Ok(Got::NotNow(Refusal::new(SqlState::CANNOT_CONNECT_NOW, "another server becomes the primary", "")))
-            }
-            Taken::Room(place) => self.connect(route, backend, place).await,
         }
+    }
+
+    fn all_in_use(&self, route: &Route, open: u32, waited: Duration) -> Stop {
+        self.who.instance.metrics.refused.inc();
+        let message = format!(
+            "no connection to instance {} became free within {} s; all {open} are in use",
+            route.key(),
+            waited.as_secs(),
+        );
+        let hint = "Use fewer clients or shorter transactions, or raise max_backends.";
+        Refusal::new(SqlState::TOO_MANY_CONNECTIONS, &message, hint).into()
     }
 
     async fn connect(&self, route: &Arc<Route>, backend: &Backend, place: Place) -> Result<Got, Stop> {

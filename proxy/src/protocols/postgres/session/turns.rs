@@ -89,6 +89,7 @@ impl Session {
     fn drop_server(&mut self) {
         self.server = None;
         self.unnamed_is_here = false;
+        self.last_words = None;
     }
 
     /// A connection that broke without a word tells of the server.

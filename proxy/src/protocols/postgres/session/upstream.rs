@@ -342,7 +342,9 @@ impl Session {
     /// What the server has to run in place of the client's text: for one that only forgets a prepared statement, whose
     /// name there is another, and for one that would silence warnings.
     fn instead(&mut self, effects: &mut Effects, rest: usize) -> Option<String> {
-        if let Some(sql) = effects.louder() {
+        if rest == 0
+            && let Some(sql) = effects.louder()
+        {
             return Some(sql.to_owned());
         }
         let all = "DEALLOCATE ALL";

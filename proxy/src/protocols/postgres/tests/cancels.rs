@@ -21,8 +21,9 @@ async fn send_cancel(world: &World, key: CancelKey) {
 
 #[tokio::test]
 async fn a_statement_is_cancelled_and_the_session_goes_on() {
+    let mut world = World::new(Pooling::Session).await;
     for pooling in [Pooling::Session, Pooling::Transaction] {
-        let world = World::new(pooling).await;
+        world.publish(|route| route.settings.pooling = Some(pooling));
         let client = world.connect().await;
         let token = client.cancel_token();
         let slow = tokio::spawn(async move { (client.simple_query("select pg_sleep(60)").await, client) });

@@ -19,23 +19,25 @@ async fn told_or_closed(client: &tokio_postgres::Client, expected: &str) {
 
 #[tokio::test]
 async fn clean_sessions_are_held_and_go_on_at_the_new_primary() {
-    for pooling in [Pooling::Session, Pooling::Transaction] {
-        let mut world = World::with(pooling, 2, |_| {}).await;
+    let mut world = World::with(Pooling::Session, 2, |_| {}).await;
+    for (pooling, old, new) in [(Pooling::Session, 0, 1), (Pooling::Transaction, 1, 0)] {
+        world.publish(|route| route.settings.pooling = Some(pooling));
         let client = world.connect().await;
         let statement = client.prepare("select current_setting('work_mem'), $1::int").await.unwrap();
         client.batch_execute("set work_mem = '7MB'").await.unwrap();
-        assert_eq!(port(&client).await, world.servers[0].port.to_string());
+        assert_eq!(port(&client).await, world.servers[old].port.to_string());
         world.pause();
         let held = client.query_one(&statement, &[&5]);
         tokio::pin!(held);
         assert!(timeout(Duration::from_millis(100), &mut held).await.is_err(), "it is held");
         assert_eq!(world.shared.metrics.held.get(), 1);
-        world.servers[0].crash();
-        world.promote(1);
+        world.servers[old].crash();
+        world.promote(new);
         let row = timeout(SOON, held).await.unwrap().unwrap();
         assert_eq!((row.get::<_, &str>(0), row.get::<_, i32>(1)), ("7MB", 5));
-        assert_eq!(port(&client).await, world.servers[1].port.to_string());
+        assert_eq!(port(&client).await, world.servers[new].port.to_string());
         assert_eq!(world.shared.metrics.held.get(), 0);
+        world.servers[old].run();
     }
 }
 
@@ -79,14 +81,14 @@ async fn a_client_can_come_in_while_nobody_leads() {
 
 #[tokio::test]
 async fn pinned_sessions_are_told_at_the_end_of_their_transaction() {
-    for pooling in [Pooling::Session, Pooling::Transaction] {
-        let mut world = World::with(pooling, 2, |_| {}).await;
+    let mut world = World::with(Pooling::Session, 2, |_| {}).await;
+    for (pooling, new) in [(Pooling::Session, 1), (Pooling::Transaction, 0)] {
+        world.publish(|route| route.settings.pooling = Some(pooling));
         let client = world.connect().await;
         client.batch_execute("listen news").await.unwrap();
         world.pause();
-        world.promote(1);
-        assert_eq!(code(client.simple_query("select 1").await), "57P01");
-        assert!(client.is_closed());
+        world.promote(new);
+        told_or_closed(&client, "57P01").await;
     }
 }
 
@@ -105,6 +107,19 @@ async fn what_is_under_way_when_the_primary_dies_gets_an_honest_error() {
     told_or_closed(&open, "08006").await;
     world.promote(1);
     timeout(SOON, idle.simple_query("select 1")).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_connection_follow_the_new_primary_at_once() {
+    let mut world = World::with(Pooling::Transaction, 2, |config| config.limits.backends = 1).await;
+    let (open, waits) = (world.connect().await, world.connect().await);
+    open.batch_execute("begin").await.unwrap();
+    let waiting = tokio::spawn(async move { waits.simple_query("show port").await });
+    let pool = (world.route.instance, world.servers[0].member);
+    until("the queue", || world.shared.postgres.pools().of(pool, 1).waiting() == 1).await;
+    // The old primary stays as it is, with its only connection in use.
+    world.promote(1);
+    timeout(SOON / 4, waiting).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
