@@ -109,7 +109,15 @@ fn proven(cluster: &Cluster, leader: &Facts) -> Option<usize> {
 fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> BTreeSet<MemberId> {
     let link = |id: &MemberId| draft.observed.links.get(id).copied().unwrap_or_default();
     let counts = |id: &MemberId| draft.now.members.get(id).is_some_and(super::cluster::Member::counts);
-    let limit = |id: &MemberId| if is_down(draft, *id) { patience.min(SERVER_DOWN) } else { patience };
+    let limit = |id: &MemberId| {
+        if is_down(draft, *id) {
+            patience.min(SERVER_DOWN)
+        } else if is_unheard(draft, *id) {
+            patience.min(Duration::from_millis(draft.now.timings().detect_ms.into()))
+        } else {
+            patience
+        }
+    };
     let away = |id: &MemberId| link(id).away_for.is_some_and(|since| since >= limit(id));
     let mut lost: BTreeSet<MemberId> = set.members.iter().copied().filter(|id| !counts(id) || away(id)).collect();
     let slow = |id: &&MemberId| link(id).slow_for.is_some_and(|since| since >= patience);
@@ -145,6 +153,13 @@ fn is_down(draft: &Draft<'_>, id: MemberId) -> bool {
         | ReplicaState::Open
         | ReplicaState::Fenced => false,
     })
+}
+
+/// Its host has been silent for so long that it may be held for dead; the leader hears nothing from it either.
+fn is_unheard(draft: &Draft<'_>, id: MemberId) -> bool {
+    let detect = Duration::from_millis(draft.now.timings().detect_ms.into());
+    let host = draft.now.members.get(&id).and_then(|member| draft.observed.hosts.get(&member.host));
+    host.is_some_and(|host| host.silent_for >= detect)
 }
 
 /// Members that may join: following this epoch under their epoch name, nearly caught up, with an agent that answers.

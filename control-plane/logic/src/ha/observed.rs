@@ -47,7 +47,8 @@ pub struct Seen {
 /// One follower as the leader reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Link {
-    /// For how long the leader has reported that it does not stream under its epoch name; none if it does.
+    /// For how long the leader has reported that it does not stream under its epoch name, or that nothing arrives there;
+    /// none if it does.
     pub away_for: Option<Duration>,
     /// For how long it has been far behind; none if it is not.
     pub slow_for: Option<Duration>,

@@ -45,6 +45,8 @@ struct Noted {
 struct Since {
     away: Option<Duration>,
     slow: Option<Duration>,
+    /// How far it was when it was first seen to lack something, and when; none if it lacks nothing.
+    lacking: Option<(u64, Duration)>,
 }
 
 impl Tracker {
@@ -67,7 +69,15 @@ impl Tracker {
             let down = leader.downstream_of(*id).filter(|down| down.streaming && down.epoch == cluster.epoch);
             let slow = down.is_some_and(|down| leader.flushed.saturating_sub(down.flushed) > SLOW_BYTES);
             let since = self.links.entry(*id).or_default();
-            since.away = down.is_none().then(|| since.away.unwrap_or(at));
+            // A host that vanished streams, as the leader sees it, until a timeout; but nothing arrives there any more.
+            let lacks = down.filter(|down| down.flushed < leader.flushed).map(|down| down.flushed);
+            let stuck = since.lacking.filter(|(flushed, _)| lacks == Some(*flushed));
+            since.lacking = lacks.map(|flushed| stuck.unwrap_or((flushed, at)));
+            since.away = match (down, stuck) {
+                (None, _) => Some(since.away.unwrap_or(at)),
+                (Some(_), Some((_, lacking_since))) => Some(since.away.unwrap_or(lacking_since)),
+                (Some(_), None) => None,
+            };
             since.slow = slow.then(|| since.slow.unwrap_or(at));
         }
     }

@@ -342,6 +342,16 @@ fn a_replica_whose_own_agent_says_that_it_is_down_is_given_half_a_second() {
 }
 
 #[test]
+fn a_replica_whose_host_is_silent_too_is_given_no_longer_than_a_dead_host() {
+    let (cluster, mut observed) = scene();
+    silent(&mut observed, 2, MS(1_500));
+    observed.links.get_mut(&id(2)).expect("known").away_for = Some(MS(1_499));
+    assert!(matches!(outcome(&cluster, &observed), Outcome::Waits(_)));
+    observed.links.get_mut(&id(2)).expect("known").away_for = Some(MS(1_500));
+    assert_eq!(outcome(&cluster, &observed), Outcome::SetChanges);
+}
+
+#[test]
 fn a_slow_replica_is_let_go_only_if_another_keeps_up() {
     let (cluster, mut observed) = scene();
     observed.links.get_mut(&id(2)).expect("known").slow_for = Some(S(3));

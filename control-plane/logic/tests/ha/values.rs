@@ -109,9 +109,17 @@ fn the_tracker_measures_since_when_things_are_as_they_are() {
         Downstream { flushed: 1 << 30, ..behind.downstream[0] },
         Downstream { flushed: 1 << 29, ..behind.downstream[1] },
     ];
-    tracker.report(at(21), &cluster, id(0), behind);
+    tracker.report(at(21), &cluster, id(0), behind.clone());
     let observed = observe(&tracker, 25);
     assert_eq!((observed.links[&id(1)].slow_for, observed.links[&id(2)].slow_for), (None, Some(at(4))));
+    assert_eq!(observed.links[&id(2)].away_for, None, "something arrived there");
+    // One that streams and where nothing arrives is away, from when it was first seen to lack something.
+    tracker.report(at(23), &cluster, id(0), behind.clone());
+    let observed = observe(&tracker, 25);
+    assert_eq!((observed.links[&id(1)].away_for, observed.links[&id(2)].away_for), (None, Some(at(4))));
+    behind.downstream[1].flushed += 1;
+    tracker.report(at(24), &cluster, id(0), behind);
+    assert_eq!(observe(&tracker, 25).links[&id(2)].away_for, None);
     // Another epoch is another leader, of whom nothing is known.
     let next = Cluster { epoch: 2, step_rev: 99, ..cluster };
     tracker.know(at(30), &next);
