@@ -13,7 +13,7 @@ mod server;
 mod verifier;
 
 pub use client::{ClientFinal, ClientFirst};
-pub use server::{Binding, Outcome, ServerFirst};
+pub use server::{Binding, CertificateHash, Outcome, ServerFirst};
 pub use verifier::{Keys, Verifier};
 
 /// Without channel binding.

@@ -1,5 +1,6 @@
 //! The server's side: two messages in, two out.
 
+use aws_lc_rs::digest;
 use windlass_core::Result;
 
 use super::attributes::{nonce, take, text};
@@ -15,6 +16,30 @@ pub enum Binding {
     None,
     /// The hash of the server's certificate (RFC 5929, `tls-server-end-point`); both mechanisms are offered.
     EndPoint(Vec<u8>),
+}
+
+/// The hash that a certificate is bound by: that of its own signature, but SHA-256 in place of a weaker one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateHash {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Binding {
+    /// To a certificate in DER.
+    #[must_use]
+    pub fn to_certificate(der: &[u8], hash: CertificateHash) -> Self {
+        let algorithm = match hash {
+            CertificateHash::Sha256 => &digest::SHA256,
+            CertificateHash::Sha384 => &digest::SHA384,
+            CertificateHash::Sha512 => &digest::SHA512,
+        };
+        Self::EndPoint(digest::digest(algorithm, der).as_ref().to_vec())
+    }
 }
 
 /// After the client's first message.

@@ -13,7 +13,7 @@ use windlass_core::{Error, engine::Engine};
 use windlass_kit::random;
 use windlass_wire_pg::{
     Header, SqlState, backend, frontend,
-    scram::{Binding, Keys, MAX_SCRAM, Outcome, SCRAM_SHA_256, ServerFirst, Verifier},
+    scram::{Binding, Keys, MAX_SCRAM, Outcome, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ServerFirst, Verifier},
     startup::Startup,
 };
 
@@ -38,6 +38,7 @@ pub(super) struct Guest<'a> {
     pub(super) entrance: &'a Entrance,
     pub(super) sni: Option<&'a str>,
     pub(super) startup: &'a Startup,
+    pub(super) binding: &'a Binding,
     pub(super) patience: Patience,
 }
 
@@ -100,7 +101,7 @@ async fn prove(shared: &Arc<Shared>, guest: &Guest<'_>, stream: &mut Stream) -> 
         stream.write_all(&answer).await.map_err(|error| gone(&error))?;
     }
     let verifier = verifier(shared, &destination).await?;
-    let Some(keys) = exchange(stream, &verifier).await? else {
+    let Some(keys) = exchange(stream, &verifier, guest.binding).await? else {
         shared.postgres.verifiers().forget(destination.instance.id(), &destination.user);
         let message = format!("password authentication failed for user \"{}\"", destination.user);
         return Err(Refusal::new(SqlState::INVALID_PASSWORD, &message, ""));
@@ -140,15 +141,19 @@ async fn verifier(shared: &Shared, destination: &Destination) -> Result<Arc<Veri
 }
 
 /// SCRAM. `None` if the proof is wrong.
-async fn exchange(stream: &mut Stream, verifier: &Verifier) -> Result<Option<Keys>, Refusal> {
+async fn exchange(stream: &mut Stream, verifier: &Verifier, binding: &Binding) -> Result<Option<Keys>, Refusal> {
     let protocol = |error: Error| Refusal::protocol(&error);
     let mut out = Vec::new();
-    backend::write_sasl(&mut out, &[SCRAM_SHA_256]);
+    let offer = match binding {
+        Binding::None => &[SCRAM_SHA_256][..],
+        Binding::EndPoint(_) => &[SCRAM_SHA_256_PLUS, SCRAM_SHA_256],
+    };
+    backend::write_sasl(&mut out, offer);
     stream.write_all(&out).await.map_err(|error| gone(&error))?;
     let body = answer(stream).await?;
     let (mechanism, data) = frontend::sasl_initial(&body).map_err(protocol)?;
     let fresh = hex::encode(random::bytes::<18>());
-    let (first, reply) = ServerFirst::answer(verifier, &Binding::None, mechanism, data, &fresh).map_err(protocol)?;
+    let (first, reply) = ServerFirst::answer(verifier, binding, mechanism, data, &fresh).map_err(protocol)?;
     out.clear();
     backend::write_sasl_continue(&mut out, reply.as_bytes());
     stream.write_all(&out).await.map_err(|error| gone(&error))?;

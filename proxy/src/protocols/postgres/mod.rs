@@ -5,6 +5,7 @@
 //! Invariants: a client that has not proven who it is costs a bounded number of bytes and a bounded time; no password
 //! is ever known here, only what stands for it.
 
+mod binding;
 mod cancel;
 mod greeting;
 mod login;
@@ -46,14 +47,15 @@ pub async fn serve(client: Client, shared: &Arc<Shared>) -> Result<(), Error> {
 async fn admit(client: Client, shared: &Arc<Shared>) -> Result<Option<Box<session::Session>>, Error> {
     let Client { stream, entrance, startup: patience, .. } = client;
     stream.set_nodelay(true).map_err(|error| Error::unavailable("the client is gone").with_source(error))?;
-    match startup::wish(stream, shared.tls.acceptor(), shared.config.plaintext).await {
+    match startup::wish(stream, &shared.tls, shared.config.plaintext).await {
         Ok(Wish::Nothing) => Ok(None),
         Ok(Wish::Cancel(key)) => {
             shared.postgres.sessions().cancel(key);
             Ok(None)
         }
-        Ok(Wish::Session { stream, startup, sni }) => {
-            let guest = Guest { entrance: &entrance, sni: sni.as_deref(), startup: &startup, patience };
+        Ok(Wish::Session { stream, startup, sni, binding }) => {
+            let guest =
+                Guest { entrance: &entrance, sni: sni.as_deref(), startup: &startup, binding: &binding, patience };
             login::enter(shared, guest, stream).await.map(Some)
         }
         Err(Unclear { refusal, stream: Some(mut stream) }) => Err(login::tell(&mut stream, &refusal).await),

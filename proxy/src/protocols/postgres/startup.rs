@@ -1,19 +1,21 @@
 //! The start of a conversation: which encryption, and what the client wants. Nothing of the client is known yet, so
 //! sizes are bounded and the time is bounded by who calls.
 
+use std::sync::Arc;
+
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_rustls::TlsAcceptor;
 use windlass_core::Error;
 use windlass_wire_pg::{
     SqlState,
+    scram::Binding,
     startup::{self, CancelKey, First, Startup},
 };
 
-use super::{refusal::Refusal, stream::Stream};
-use crate::config::Plaintext;
+use super::{binding, refusal::Refusal, stream::Stream};
+use crate::{config::Plaintext, tls::ServerTls};
 
 /// First byte of a TLS record that begins a handshake: a client that does not ask first.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -24,7 +26,7 @@ const MOST_QUESTIONS: usize = 3;
 #[derive(Debug)]
 pub(super) enum Wish {
     /// A session.
-    Session { stream: Stream, startup: Startup, sni: Option<String> },
+    Session { stream: Stream, startup: Startup, sni: Option<String>, binding: Binding },
     /// That another session's statement is cancelled.
     Cancel(CancelKey),
     /// Nothing: it went away, as load balancers' checks do.
@@ -45,13 +47,13 @@ impl From<Error> for Unclear {
 }
 
 /// Finds out what a client wants.
-pub(super) async fn wish(tcp: TcpStream, acceptor: &TlsAcceptor, plaintext: Plaintext) -> Result<Wish, Unclear> {
+pub(super) async fn wish(tcp: TcpStream, tls: &ServerTls, plaintext: Plaintext) -> Result<Wish, Unclear> {
     let mut first = [0];
     if tcp.peek(&mut first).await.map_err(gone)? == 0 {
         return Ok(Wish::Nothing);
     }
     if first == [TLS_HANDSHAKE] {
-        return secured(tcp, acceptor).await;
+        return secured(tcp, tls).await;
     }
     let mut tcp = tcp;
     for _ in 0..MOST_QUESTIONS {
@@ -63,14 +65,14 @@ pub(super) async fn wish(tcp: TcpStream, acceptor: &TlsAcceptor, plaintext: Plai
         match startup::parse(&packet) {
             Ok(First::Ssl) => {
                 tcp.write_all(b"S").await.map_err(gone)?;
-                return secured(tcp, acceptor).await;
+                return secured(tcp, tls).await;
             }
             Ok(First::GssEnc) => tcp.write_all(b"N").await.map_err(gone)?,
             Ok(First::Cancel(key)) => return Ok(Wish::Cancel(key)),
             Ok(First::Start(startup)) => {
                 let stream = Stream::Plain(tcp);
                 return match plaintext {
-                    Plaintext::Allow => Ok(Wish::Session { stream, startup, sni: None }),
+                    Plaintext::Allow => Ok(Wish::Session { stream, startup, sni: None, binding: Binding::None }),
                     Plaintext::Refuse => {
                         let message = "connections without TLS are refused";
                         let hint = "Connect with sslmode=require or better.";
@@ -89,8 +91,14 @@ pub(super) async fn wish(tcp: TcpStream, acceptor: &TlsAcceptor, plaintext: Plai
 }
 
 /// The same within TLS, where only a session or a cancellation can be wanted.
-async fn secured(tcp: TcpStream, acceptor: &TlsAcceptor) -> Result<Wish, Unclear> {
-    let mut tls = Box::new(acceptor.accept(tcp).await.map_err(gone)?);
+async fn secured(tcp: TcpStream, server: &ServerTls) -> Result<Wish, Unclear> {
+    let shown = server.current();
+    let mut tls = Box::new(server.acceptor().accept(tcp).await.map_err(gone)?);
+    // Which one was shown is certain only if it did not change meanwhile.
+    let binding = match shown.chain().first() {
+        Some(certificate) if Arc::ptr_eq(&shown, &server.current()) => binding::of_certificate(certificate),
+        Some(_) | None => Binding::None,
+    };
     let sni = tls.get_ref().1.server_name().map(str::to_owned);
     let packet = match read_packet(&mut tls).await {
         Ok(Some(packet)) => packet,
@@ -98,7 +106,7 @@ async fn secured(tcp: TcpStream, acceptor: &TlsAcceptor) -> Result<Wish, Unclear
         Err(refusal) => return Err(Unclear { refusal, stream: Some(Stream::Tls(tls)) }),
     };
     match startup::parse(&packet) {
-        Ok(First::Start(startup)) => Ok(Wish::Session { stream: Stream::Tls(tls), startup, sni }),
+        Ok(First::Start(startup)) => Ok(Wish::Session { stream: Stream::Tls(tls), startup, sni, binding }),
         Ok(First::Cancel(key)) => Ok(Wish::Cancel(key)),
         Ok(First::Ssl | First::GssEnc) => {
             let refusal = Refusal::new(SqlState::PROTOCOL_VIOLATION, "the connection is encrypted already", "");

@@ -122,7 +122,8 @@ impl Session {
             self.splitter = Splitter::default();
             return Ok(());
         }
-        if let Some(words) = words {
+        // What the server says of its end is true of what it did before, but not of a commit under way.
+        if let Some(words) = words.filter(|_| !self.exchange.is_committing()) {
             return Err(words.into());
         }
         let key = self.who.instance.route().key();

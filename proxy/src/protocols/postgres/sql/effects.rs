@@ -126,6 +126,7 @@ impl Effects {
         // One long statement is data; of several we do not know what the last ones do.
         if rest > 0 && effects.statements > 1 {
             effects.list.push(Effect::Pin(Pin::Unread));
+            effects.commits = true;
         }
         effects
     }

@@ -28,11 +28,11 @@ async fn names_and_passwords_decide_who_comes_in() {
     let mut wrong = world.config("ada@app.team");
     wrong.options("-c work_mem=much");
     assert_eq!(code(wrong.connect(tokio_postgres::NoTls).await.map(drop)), "22023");
-    // By the name in the TLS handshake.
+    // By the name in the TLS handshake, with the login bound to it.
     let by_sni = tokio::process::Command::new("psql")
         .args(["-X", "-A", "-t", "-c", "select current_user"])
         .arg(format!(
-            "host=app.team.db.test hostaddr=127.0.0.1 port={} user=ada password=loom dbname=loom sslmode=require",
+            "host=app.team.db.test hostaddr=127.0.0.1 port={} user=ada password=loom dbname=loom sslmode=require channel_binding=require",
             world.address.port()
         ))
         .output()

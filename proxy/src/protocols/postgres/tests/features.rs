@@ -156,3 +156,65 @@ async fn many_clients_with_many_statements_share_few_connections() {
         world.servers[0].sql("select count(*) from pg_stat_activity where usename = 'ada'").parse().unwrap();
     assert!((1..=3).contains(&in_use), "{in_use} connections");
 }
+
+#[tokio::test]
+async fn a_copy_by_the_extended_protocol_ends_whichever_way_its_syncs_come() {
+    use tokio::io::AsyncWriteExt as _;
+    use windlass_wire_pg::{frame::write, frontend::Parse};
+
+    let world = World::with(Pooling::Transaction, 1, |config| config.limits.backends = 1).await;
+    let other = world.connect().await;
+    other.batch_execute("create table t (id int primary key)").await.unwrap();
+    let mut raw = super::raw::Raw::connect(&world, "ada@app.team").await;
+    let begin = |out: &mut Vec<u8>| {
+        Parse { name: b"", query: b"copy t from stdin", types: &[0, 0] }.write_as(out, b"");
+        out.extend_from_slice(b"B\0\0\0\x0c\0\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0");
+    };
+    let data = |out: &mut Vec<u8>, id: i32| {
+        write(out, b'd', |out| out.extend_from_slice(format!("{id}\n").as_bytes()));
+    };
+    let (sync, done) = (b"S\0\0\0\x04", b"c\0\0\0\x04");
+    // As libpq does it: a Sync at once, which the server ignores, and one behind the data.
+    let mut out = Vec::new();
+    begin(&mut out);
+    out.extend_from_slice(sync);
+    raw.stream.write_all(&out).await.unwrap();
+    while raw.message().await.0 != b'G' {}
+    let mut out = Vec::new();
+    data(&mut out, 1);
+    out.extend_from_slice(done);
+    out.extend_from_slice(sync);
+    raw.stream.write_all(&out).await.unwrap();
+    assert_eq!(raw.until_ready().await, "CZ");
+    // Everything at once; then one that fails, with data behind the failure.
+    for (id, answer) in [(2, "12GCZ"), (1, "12GEZ")] {
+        let mut out = Vec::new();
+        begin(&mut out);
+        out.extend_from_slice(sync);
+        data(&mut out, id);
+        out.extend_from_slice(done);
+        out.extend_from_slice(sync);
+        raw.stream.write_all(&out).await.unwrap();
+        assert_eq!(raw.until_ready().await, answer);
+        // The only connection is free again.
+        let count: i64 = other.query_one("select count(*) from t", &[]).await.unwrap().get(0);
+        assert_eq!(count, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_makes_the_server_wait() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let world = World::new(Pooling::Transaction).await;
+    let mut raw = super::raw::Raw::connect(&world, "ada@app.team").await;
+    let mut out = Vec::new();
+    windlass_wire_pg::frontend::write_query(&mut out, "select repeat('x', 1000) from generate_series(1, 100000)");
+    raw.stream.write_all(&out).await.unwrap();
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'";
+    super::world::until("the wait", || world.servers[0].sql(waits) == "1").await;
+    // It goes on where it stood, and others were not in its way.
+    world.connect().await.simple_query("select 1").await.unwrap();
+    let kinds = raw.until_ready().await;
+    assert_eq!(kinds.len(), 100_003);
+}
