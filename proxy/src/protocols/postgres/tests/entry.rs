@@ -103,3 +103,65 @@ async fn bytes_that_are_no_start_get_an_answer_and_no_memory() {
     }
     world.connect().await.batch_execute("select 1").await.unwrap();
 }
+
+#[tokio::test]
+async fn nonsense_costs_the_client_its_session_and_nobody_else() {
+    use windlass_wire_pg::{
+        frame::write,
+        frontend::{Parse, tag},
+    };
+
+    let world = World::with(Pooling::Transaction, 1, |config| config.limits.backends = 1).await;
+    let other = world.connect().await;
+    let private = other.prepare("select 'private'").await.unwrap();
+    let message = |tag: u8, body: &[u8]| {
+        let mut out = Vec::new();
+        write(&mut out, tag, |out| out.extend_from_slice(body));
+        out
+    };
+    let mut cut = message(tag::PARSE, b"s\0select 1\0\0\0");
+    cut.truncate(9);
+    for (what, bytes, answer) in [
+        ("an unknown kind", message(b'!', b""), "08P01"),
+        ("a password", message(tag::PASSWORD, b"x"), "08P01"),
+        ("no end of a name", message(tag::BIND, &[b'x'; 8000]), "08P01"),
+        ("neither statement nor portal", message(tag::DESCRIBE, b"X\0"), "08P01"),
+        ("types that are missing", message(tag::PARSE, b"s\0select 1\0\0\x05"), "08P01"),
+        ("a length below its own", vec![tag::QUERY, 0, 0, 0, 1], "08P01"),
+        ("two gigabytes", vec![tag::QUERY, 0x7f, 255, 255, 255], "08P01"),
+        (
+            "a name too long to keep",
+            message(tag::PARSE, &[&b"s\0"[..], &[b'x'; 2 << 20], &b"\0\0\0"[..]].concat()),
+            "54000",
+        ),
+        ("a cut message and the end", cut, ""),
+    ] {
+        let mut raw = super::raw::Raw::connect(&world, "ada@app.team").await;
+        // It may be closed before all of it is written.
+        let _ = raw.stream.write_all(&bytes).await;
+        let _ = raw.stream.shutdown().await;
+        let mut told = Vec::new();
+        let _ = timeout(SOON, raw.stream.read_to_end(&mut told)).await.unwrap();
+        assert!(String::from_utf8_lossy(&told).contains(answer), "{what}: {}", String::from_utf8_lossy(&told));
+        assert_eq!(other.query_one(&private, &[]).await.unwrap().get::<_, &str>(0), "private", "after {what}");
+    }
+    // Names of other clients' statements on the server lead nowhere.
+    let mut raw = super::raw::Raw::connect(&world, "ada@app.team").await;
+    let mut out = Vec::new();
+    for name in ["windlass_0", "windlass_1"] {
+        out.extend(message(tag::BIND, format!("\0{name}\0\0\0\0\0\0\0").as_bytes()));
+        out.extend(message(tag::SYNC, b""));
+    }
+    raw.stream.write_all(&out).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(raw.until_ready().await, "EZ");
+        assert!(String::from_utf8_lossy(&raw.last).contains("26000"));
+    }
+    // One that is never asked for in another transaction may be long.
+    let long = format!("select length('{}')", "x".repeat(2 << 20));
+    let mut out = Vec::new();
+    Parse { name: b"", query: long.as_bytes(), types: &[0, 0] }.write_as(&mut out, b"");
+    out.extend_from_slice(b"B\0\0\0\x0c\0\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04");
+    raw.stream.write_all(&out).await.unwrap();
+    assert_eq!(raw.until_ready().await, "12DCZ");
+}
