@@ -32,7 +32,7 @@ pub(crate) fn spawn(
     shutdown: &Shutdown,
 ) -> Queue {
     let token = || shutdown.token().clone();
-    let keeper = Keeper::new(context.db.clone(), LeaseConfig::orchestrator(node));
+    let keeper = Keeper::new(context.db.vital(), LeaseConfig::orchestrator(node));
     let ownership = keeper.ownership();
     shutdown.spawn("lease", TaskKind::Vital, keeper.run(token()));
 

@@ -123,7 +123,7 @@ async fn assemble(
     let (routes, wakes) = Routes::new();
     let sagas = sagas::Waker::new();
     let context = Arc::new(Context {
-        ha: Ha::new(db.clone(), background::ha_config(&config), sagas.clone(), routes.clone()),
+        ha: Ha::new(db.vital(), background::ha_config(&config), sagas.clone(), routes.clone()),
         health: Health::new(db.clone(), health_config(&config)),
         db,
         sealer,

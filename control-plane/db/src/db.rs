@@ -15,6 +15,9 @@ use windlass_core::Error;
 
 use crate::{Guard, error::DbResult as _, lease};
 
+/// Connections for what must not wait.
+const VITAL: u32 = 3;
+
 /// A pooled connection that was idle for longer is tried before it is used.
 const RESTED: Duration = Duration::from_secs(1);
 
@@ -24,6 +27,8 @@ static MIGRATOR: Migrator = sqlx::migrate!();
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: PgPool,
+    /// See [`Db::vital`].
+    vital: PgPool,
 }
 
 /// A transaction; dropped without [`Tx::commit`] it is rolled back.
@@ -45,18 +50,9 @@ impl Db {
             .application_name("windlass")
             // A node that hangs in a transaction must not hold its locks for ever.
             .options([("idle_in_transaction_session_timeout", "60s"), ("lock_timeout", "15s"), ("timezone", "UTC")]);
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .test_before_acquire(false)
-            // One that rested may be dead since the server restarted; a busy one shows it by itself.
-            .before_acquire(|connection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < RESTED || connection.ping().await.is_ok()) })
-            })
-            .connect_with(options)
-            .await
-            .db()?;
-        Ok(Self { pool })
+        let vital = pool_of(VITAL).connect_lazy_with(options.clone());
+        let pool = pool_of(connections).connect_with(options).await.db()?;
+        Ok(Self { pool, vital })
     }
 
     /// Brings the schema up to this binary's. Safe to run by several nodes at once.
@@ -105,9 +101,16 @@ impl Db {
         Ok(number.unsigned_abs() / 10_000)
     }
 
+    /// The same database by connections of its own: for the lease and for failovers, which must not wait behind a crowd
+    /// of callers.
+    pub fn vital(&self) -> Self {
+        Self { pool: self.vital.clone(), vital: self.vital.clone() }
+    }
+
     /// Closes every connection; waits for those in use.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.vital.close().await;
     }
 
     /// A connection that hears NOTIFY on `channel`, outside the pool's transactions.
@@ -131,6 +134,17 @@ impl Db {
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+fn pool_of(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .test_before_acquire(false)
+        // One that rested may be dead since the server restarted; a busy one shows it by itself.
+        .before_acquire(|connection, meta| {
+            Box::pin(async move { Ok(meta.idle_for < RESTED || connection.ping().await.is_ok()) })
+        })
 }
 
 /// Notifications of one channel.

@@ -22,6 +22,8 @@ mod orders;
 mod peers;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use handle::{Ha, HaConfig, Watch};

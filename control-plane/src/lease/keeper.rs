@@ -21,9 +21,9 @@ pub struct LeaseConfig {
 }
 
 impl LeaseConfig {
-    /// The one lease of this version, with a TTL of 10 s.
+    /// The one lease of this version, with a TTL of 3 s: how long nobody decides on a failover when its owner dies.
     pub fn orchestrator(owner: impl Into<String>) -> Self {
-        Self { name: "orchestrator".to_owned(), owner: owner.into(), ttl: Duration::from_secs(10) }
+        Self { name: "orchestrator".to_owned(), owner: owner.into(), ttl: Duration::from_secs(3) }
     }
 }
 

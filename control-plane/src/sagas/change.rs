@@ -22,7 +22,7 @@ use windlass_proto::agent::v1 as pb;
 
 use super::{
     Outcome, Progress, StepContext,
-    goal::DataSource,
+    goal::{DataSource, primary_first},
     members::{self, Applied},
     observe, replication,
 };
@@ -82,8 +82,8 @@ pub(super) struct Words {
     pub(super) cancelled: &'static str,
 }
 
-/// Brings the members to the spec, replicas first: a setting that a replica must have before the primary is in force
-/// there then, and a restart of all interrupts writes once, at its end. A replica whose host does not answer gets the spec
+/// Brings the members to the spec, replicas first, but for what a replica needs at least as much of as its primary:
+/// what grows is in force there then, and a restart of all interrupts writes once, at its end. A replica whose host does not answer gets the spec
 /// from the reconciler when it is back.
 ///
 /// # Errors
@@ -93,9 +93,15 @@ pub(super) async fn apply(ctx: &mut StepContext, key: &str, data: &Data) -> Resu
     // A delete that failed half-way may have put the data aside.
     let source = if data.was == Lifecycle::Error { DataSource::Retained } else { DataSource::Existing };
     let mut seen = Vec::new();
+    let mut order = members::reachable(team.replicas());
+    let primary = team.primary()?.clone();
+    if primary_first(&data.before, &team.instance.spec) {
+        order.insert(0, primary);
+    } else {
+        order.push(primary);
+    }
     // One after the other, so that commits never lack more than one replica.
-    let replicas = members::reachable(team.replicas());
-    for member in replicas.iter().chain([team.primary()?]) {
+    for member in &order {
         match members::apply(ctx, key, &team, std::slice::from_ref(member), source).await? {
             Applied::Waiting(progress) => return Ok(Reached::NotYet(progress)),
             Applied::Failed { error, .. } => return Err(error),

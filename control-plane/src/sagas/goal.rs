@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use windlass_core::{instance::Power, object::ObjectKind};
+use windlass_core::{
+    instance::{InstanceSpec, Power},
+    object::ObjectKind,
+};
 use windlass_db::{instances::InstanceRow, members::MemberRow, objects::ObjectRow};
 use windlass_proto::agent::v1 as pb;
 
@@ -48,7 +51,7 @@ pub(crate) fn member_goal(
         cpu_millis: spec.resources.cpu_millis,
         memory_bytes: spec.resources.memory_bytes,
         disk_bytes: spec.resources.disk_bytes,
-        parameters: parameters(instance),
+        parameters: parameters(spec),
         power: match spec.power {
             Power::On => pb::member_goal::Power::On,
             Power::Off => pb::member_goal::Power::Off,
@@ -62,10 +65,23 @@ pub(crate) fn member_goal(
 }
 
 /// The defaults for the size, with the user's own values over them.
-fn parameters(instance: &InstanceRow) -> BTreeMap<String, String> {
-    let mut all = (instance.spec.engine.descriptor().defaults)(&instance.spec.resources);
-    all.extend(instance.spec.parameters.iter().map(|(name, value)| (name.clone(), value.clone())));
+fn parameters(spec: &InstanceSpec) -> BTreeMap<String, String> {
+    let mut all = (spec.engine.descriptor().defaults)(&spec.resources);
+    all.extend(spec.parameters.iter().map(|(name, value)| (name.clone(), value.clone())));
     all
+}
+
+/// Whether the change lowers a number of which replicas must not have less than their primary: then the primary is first.
+pub(crate) fn primary_first(before: &InstanceSpec, after: &InstanceSpec) -> bool {
+    let (old, new) = (parameters(before), parameters(after));
+    let number = |of: &BTreeMap<String, String>, name: &str| of.get(name).and_then(|value| value.parse::<u64>().ok());
+    let lowered = |name: &&str| match (number(&old, name), number(&new, name)) {
+        (Some(old), Some(new)) => new < old,
+        // Back to the engine's own default, which is lower than what anybody sets.
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    after.engine.descriptor().replica_minimums.iter().any(lowered)
 }
 
 /// The order to create or drop an object.
@@ -84,5 +100,32 @@ pub(crate) fn object_order(object: &ObjectRow, drop: bool) -> pb::ApplyObject {
         database: object.key.database.clone(),
         databases: object.databases.clone(),
         administrator: object.administrator,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::{engine::Engine, instance::PlacementRules, replication::Replication, size::Resources};
+
+    use super::*;
+
+    #[test]
+    fn the_primary_is_first_only_when_a_number_shrinks_that_replicas_need() {
+        let spec = |parameters: &[(&str, &str)]| InstanceSpec {
+            engine: Engine::Postgres,
+            version: "15".into(),
+            resources: Resources::DEFAULT,
+            power: Power::On,
+            parameters: parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            placement: PlacementRules::default(),
+            deletion_protection: false,
+            restarts: 0,
+            replication: Replication::default(),
+        };
+        let (less, more) = (spec(&[("max_connections", "50")]), spec(&[("max_connections", "400")]));
+        assert!(primary_first(&more, &less));
+        assert!(!primary_first(&less, &more));
+        assert!(!primary_first(&spec(&[("work_mem", "9MB")]), &spec(&[("work_mem", "8MB")])));
+        assert!(primary_first(&spec(&[("max_prepared_transactions", "10")]), &spec(&[])));
     }
 }

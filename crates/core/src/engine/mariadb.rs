@@ -13,6 +13,7 @@ pub(super) const DESCRIPTOR: Descriptor = Descriptor {
     admin_user: "app",
     has_extensions: false,
     has_replicas: false,
+    replica_minimums: &[],
     has_proxy: false,
     verifier: VerifierKind::MysqlNativePassword,
     managed_parameters: &[

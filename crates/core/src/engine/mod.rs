@@ -45,6 +45,8 @@ pub struct Descriptor {
     pub has_extensions: bool,
     /// Whether an instance may have replicas.
     pub has_replicas: bool,
+    /// Numbers of which a replica must not have less than its primary, or it does not run.
+    pub replica_minimums: &'static [&'static str],
     /// Whether proxies speak its protocol.
     pub has_proxy: bool,
     /// How users' passwords are stored.

@@ -13,6 +13,13 @@ pub(super) const DESCRIPTOR: Descriptor = Descriptor {
     admin_user: "app",
     has_extensions: true,
     has_replicas: true,
+    replica_minimums: &[
+        "max_connections",
+        "max_worker_processes",
+        "max_wal_senders",
+        "max_prepared_transactions",
+        "max_locks_per_transaction",
+    ],
     has_proxy: true,
     verifier: VerifierKind::ScramSha256,
     managed_parameters: &[
