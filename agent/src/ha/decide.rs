@@ -14,7 +14,7 @@ use super::{
     order::{Data, Follow, Goal, Lead, Order, Receipts},
     rejoin::Rejoin,
     restart::{self, Ended, Successors},
-    sight::{Down, Sight, Standing},
+    sight::{Down, Sight, Standing, Start},
     state::{Opened, Promoting, Record, Role},
     table::{self, Deed},
 };
@@ -83,6 +83,8 @@ pub(super) enum Step {
     Kill,
     /// Stops the server in order; a leader shuts its gate and writes a checkpoint first.
     Stop,
+    /// Looks whether the server was stopped in order, and where its log ends.
+    Examine,
     /// Stops a standby for a rewind.
     Halt,
     /// Makes the standby a primary.
@@ -145,7 +147,7 @@ pub(super) fn decide(view: &View<'_>) -> Step {
         Deed::Hush => hush(view, order),
         Deed::Promise => settled("it has nothing that could be sealed; it promised not to follow a lower epoch"),
         Deed::Stop => stop(view),
-        Deed::Stay => settled("it does not run, as ordered"),
+        Deed::Stay => stay(view, order),
         Deed::Refuse if !record.distrust.is_empty() => settled(&record.distrust),
         Deed::Refuse => settled("it cannot: its data is being copied"),
     }
@@ -193,7 +195,7 @@ fn leading(lead: &Lead) -> Configuration {
 fn found(view: &View<'_>, order: &Order) -> Step {
     match view.standing.sight {
         Sight::NoData => settled("it has no data to lead with"),
-        Sight::Down(_) | Sight::Starting | Sight::Silent(_) => Step::Become(Role::Leader(order.epoch)),
+        Sight::Down(_) | Sight::Starting(_) | Sight::Silent(_) => Step::Become(Role::Leader(order.epoch)),
         Sight::Live(live) if live.recovering => {
             Step::Distrust("it has no role, and its data is a standby's".to_owned())
         }
@@ -213,7 +215,7 @@ fn hold(view: &View<'_>, order: &Order) -> Step {
     match view.standing.sight {
         Sight::NoData => settled("its data is gone"),
         Sight::Down(_) => resume(view, order),
-        Sight::Starting => soon("its server starts"),
+        Sight::Starting(_) => soon("its server starts"),
         Sight::Silent(since) => settled(&format!("its server does not answer for {:.1} s", since.as_secs_f64())),
         Sight::Live(live) if live.recovering => promote(view, order),
         Sight::Live(live) => lead_on(view, order, lead, live),
@@ -280,7 +282,7 @@ fn promote(view: &View<'_>, order: &Order) -> Step {
         Sight::Down(down) => {
             again(view, down).unwrap_or_else(|| Step::Launch(Recovering::Yes, configuration(record, None)))
         }
-        Sight::Starting => soon("its server starts"),
+        Sight::Starting(_) => soon("its server starts"),
         Sight::Silent(since) => settled(&format!("its server does not answer for {:.1} s", since.as_secs_f64())),
         Sight::Live(live) if !live.recovering => match promoting {
             Some(_) => Step::Become(Role::Leader(order.epoch)),
@@ -325,7 +327,7 @@ fn resume(view: &View<'_>, order: &Order) -> Step {
             },
             Sight::Live(_) => settled("its log does not get to disk"),
             Sight::Silent(since) => settled(&format!("its server does not answer for {:.1} s", since.as_secs_f64())),
-            Sight::NoData | Sight::Down(_) | Sight::Starting => soon("its server starts"),
+            Sight::NoData | Sight::Down(_) | Sight::Starting(_) => soon("its server starts"),
         };
     };
     if record.stopped_at.is_none() {
@@ -384,7 +386,7 @@ fn trail(view: &View<'_>, order: &Order) -> Step {
     }
     let live = match view.standing.sight {
         Sight::Live(live) => live,
-        Sight::NoData | Sight::Down(_) | Sight::Starting | Sight::Silent(_) => return rejoin(view, order),
+        Sight::NoData | Sight::Down(_) | Sight::Starting(_) | Sight::Silent(_) => return rejoin(view, order),
     };
     if !matches!(record.role, Role::Follower(epoch) | Role::Proven(epoch) if epoch == order.epoch) || !live.recovering {
         return rejoin(view, order);
@@ -444,7 +446,10 @@ fn rejoin(view: &View<'_>, order: &Order) -> Step {
             let configuration = if known { configuration(record, view.order) } else { alone(follow) };
             Step::Launch(Recovering::Yes, configuration)
         }),
-        Sight::Starting => soon("its server starts"),
+        Sight::Starting(Start::Astray(why)) => {
+            Step::SetAside { why: format!("it cannot become consistent: {why}"), ordered: None }
+        }
+        Sight::Starting(_) => soon("its server starts"),
         Sight::Silent(since) if *since > super::sight::STUCK => Step::Kill,
         Sight::Silent(_) => soon("its server does not answer"),
         Sight::Live(live) if !live.recovering => Step::Kill,
@@ -509,7 +514,7 @@ fn step_down(view: &View<'_>) -> Step {
             soon("the higher epoch is not on disk yet")
         }
         Sight::NoData | Sight::Down(_) => Step::Become(Role::Demoted(record.max_epoch)),
-        Sight::Starting | Sight::Silent(_) | Sight::Live(_) => Step::Kill,
+        Sight::Starting(_) | Sight::Silent(_) | Sight::Live(_) => Step::Kill,
     }
 }
 
@@ -525,7 +530,7 @@ fn hush(view: &View<'_>, order: &Order) -> Step {
         Sight::NoData => settled("it has no data"),
         Sight::Down(_) if view.marker => settled("a rewind was not finished; its data cannot be elected"),
         Sight::Down(down) => again(view, down).unwrap_or(Step::Launch(Recovering::Yes, wanted)),
-        Sight::Starting => soon("its server starts"),
+        Sight::Starting(_) => soon("its server starts"),
         Sight::Silent(since) if *since > super::sight::STUCK => Step::Kill,
         Sight::Silent(_) => soon("its server does not answer"),
         Sight::Live(live) if !live.recovering => Step::Kill,
@@ -543,10 +548,19 @@ fn others(view: &View<'_>) -> Vec<MemberId> {
     view.standing.record.lead.as_ref().map(|lead| lead.others.clone()).unwrap_or_default()
 }
 
+/// It does not run. Where its log ends may be unknown, if the agent stopped while it stopped the server.
+fn stay(view: &View<'_>, order: &Order) -> Step {
+    let unknown = matches!(view.standing.sight, Sight::Down(_)) && view.standing.record.stopped_at.is_none();
+    if order.goal == Goal::Drain && unknown && view.chores == Chores::Due {
+        return Step::Examine;
+    }
+    settled("it does not run, as ordered")
+}
+
 fn stop(view: &View<'_>) -> Step {
     match view.standing.sight {
         Sight::NoData | Sight::Down(_) => settled("it does not run, as ordered"),
-        Sight::Starting | Sight::Silent(_) | Sight::Live(_) => Step::Stop,
+        Sight::Starting(_) | Sight::Silent(_) | Sight::Live(_) => Step::Stop,
     }
 }
 

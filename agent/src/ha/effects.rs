@@ -16,7 +16,7 @@ use super::{
     quarantine,
     rejoin::{Own, rejoin},
     seat::Seat,
-    sight::{Busy, Sight},
+    sight::{Busy, Sight, Start},
     state::{Promoting, Record, Role},
 };
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
         postgres::{
             Postgres,
             replication::{
-                ClusterState, Configuration, Divergence, Gate, Live, Lsn, Position, Reader, Recovering, Upstream,
-                clone, end_of_wal, files as role_files, files_in_data, look_at_leader, mark, read_control,
+                ClusterState, Configuration, Divergence, Follows, Gate, Live, Lsn, Position, Reader, Recovering,
+                Upstream, clone, end_of_wal, files as role_files, files_in_data, look_at_leader, mark, read_control,
                 read_history, rewind,
             },
         },
@@ -70,6 +70,11 @@ impl Machine {
             Step::Launch(recovering, configuration) => self.launch(server, recovering, configuration).await,
             Step::Kill => self.kill(server).await,
             Step::Stop => self.stop_in_order(server).await,
+            Step::Examine => {
+                self.chores_at = Some(Instant::now());
+                let end = end_of_log(server, None).await?;
+                self.seat.update(|record| record.stopped_at = end).await
+            }
             Step::Halt => {
                 self.busy = Some(Busy::Rewinding);
                 self.tell();
@@ -221,6 +226,7 @@ impl Machine {
         }
         write_role(server, &configuration, Gate::Shut)?;
         mark(server, recovering)?;
+        let stopped = self.seat.record().stopped_at.is_some();
         self.seat
             .update(|record| {
                 record.starts += 1;
@@ -230,6 +236,9 @@ impl Machine {
         self.failpoints.hit("ha.before_start").await?;
         self.gate = Gate::Shut;
         self.fenced = false;
+        self.start = if stopped { Start::Plain } else { Start::AfterCrash };
+        self.follows = if configuration.upstream.is_some() { Follows::Somebody } else { Follows::Nobody };
+        (self.launched, self.log_from) = (Some(Instant::now()), files::length(&server.site.log));
         let process = self.host.start(&Postgres.unit(server)).await?;
         self.meet(server, process);
         self.failpoints.hit("ha.after_start").await?;
@@ -281,7 +290,7 @@ impl Machine {
     async fn drain(&mut self, server: &Server) -> Result<Option<Lsn>, Error> {
         let live = match &self.sight {
             Sight::Live(live) => Some(live.clone()),
-            Sight::NoData | Sight::Down(_) | Sight::Starting | Sight::Silent(_) => None,
+            Sight::NoData | Sight::Down(_) | Sight::Starting(_) | Sight::Silent(_) => None,
         };
         if let (Some(live), Some(reader)) = (&live, &self.reader)
             && !live.recovering
@@ -295,12 +304,7 @@ impl Machine {
             reader.end_sessions().await?;
         }
         self.stop(server, Signal::INT).await?;
-        let control = read_control(server).await?;
-        Ok(match control.state {
-            ClusterState::ShutDown => Some(end_of_wal(server, control.timeline, control.checkpoint).await?),
-            ClusterState::ShutDownInRecovery => Some(live.map_or(control.redo, |live| live.end())),
-            ClusterState::InUse => None,
-        })
+        end_of_log(server, live.map(|live| live.end())).await
     }
 
     /// Names first, then the promotion: the first commit of the new leader waits for the new epoch's receipts.
@@ -385,6 +389,14 @@ impl Machine {
                 leader.address, leader.port, order.epoch
             )));
         }
+        // Before there is data: data without a role would not be trusted.
+        let epoch = order.epoch;
+        self.seat
+            .update(|record| {
+                (record.role, record.promoting, record.opened) = (Role::Demoted(epoch), None, None);
+                (record.distrust, record.stopped_at) = (String::new(), None);
+            })
+            .await?;
         let scratch = self.seat.replica.root.join("data.new");
         let (cancel, progress) = (self.leave.child_token(), self.progress.clone());
         let copied = {
@@ -399,14 +411,7 @@ impl Machine {
         self.busy = None;
         self.progress.send_replace(-1);
         copied?;
-        self.failpoints.hit("ha.after_copy").await?;
-        let epoch = order.epoch;
-        self.seat
-            .update(|record| {
-                (record.role, record.promoting, record.opened) = (Role::Demoted(epoch), None, None);
-                (record.distrust, record.stopped_at) = (String::new(), None);
-            })
-            .await
+        self.failpoints.hit("ha.after_copy").await
     }
 
     async fn rewind(
@@ -488,13 +493,14 @@ impl Machine {
         }
         let record = self.seat.record();
         let order = super::machine::order_of(&record);
-        self.sight = Sight::Starting;
+        self.sight = Sight::Starting(Start::Plain);
         "it is restarted by order".clone_into(&mut self.why);
         self.tell();
         let recovering =
             if matches!(record.role, Role::Leader(_) | Role::Unborn) { Recovering::No } else { Recovering::Yes };
         write_entry(server, Gate::Shut)?;
         self.stop(server, Signal::INT).await?;
+        self.seat.update(|record| record.stopped_at = Some(Lsn(0))).await?;
         (self.process, self.reader, self.applied) = (None, None, None);
         let configuration = super::decide::configuration(&record, order.as_ref());
         self.launch(server, recovering, configuration).await?;
@@ -521,6 +527,16 @@ fn write_entry(server: &Server, gate: Gate) -> Result<(), Error> {
     let files = role_files(server, &Configuration::default(), gate);
     let entry = files.iter().find(|file| file.path.ends_with("pg_hba.conf"));
     entry.map_or(Ok(()), |file| files::write_derived(&file.path, file.text.as_bytes(), 0o644, Owner::Agent))
+}
+
+/// Where the log of a server that was stopped in order ends; None if it was not.
+async fn end_of_log(server: &Server, received: Option<Lsn>) -> Result<Option<Lsn>, Error> {
+    let control = read_control(server).await?;
+    Ok(match control.state {
+        ClusterState::ShutDown => Some(end_of_wal(server, control.timeline, control.checkpoint).await?),
+        ClusterState::ShutDownInRecovery => Some(received.unwrap_or(control.redo)),
+        ClusterState::InUse => None,
+    })
 }
 
 /// Where a standby stands.

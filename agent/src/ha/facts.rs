@@ -26,6 +26,8 @@ pub(super) struct Told<'a> {
     /// Where the present timeline left its parent.
     pub(super) fork: u64,
     pub(super) progress: i32,
+    /// What a crash restart has to redo, in bytes.
+    pub(super) redo: u64,
     /// rev of the order whose set the server has read.
     pub(super) enforced_rev: u64,
 }
@@ -66,7 +68,8 @@ pub(super) fn facts(view: &View<'_>, told: Told<'_>) -> pb::ReplicaFacts {
             facts.must_not_restart = down.incurable.is_some();
         }
         Sight::Silent(_) => facts.must_not_restart = matches!(record.role, Role::Leader(_)),
-        Sight::NoData | Sight::Starting => {}
+        Sight::Starting(_) => facts.redo_bytes = told.redo,
+        Sight::NoData => {}
     }
     facts
 }

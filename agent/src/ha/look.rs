@@ -6,14 +6,14 @@ use windlass_core::Error;
 
 use super::{
     machine::{DownSince, Machine},
-    sight::{SILENT, Sight},
+    sight::{SILENT, Sight, Start},
     state::ProcessId,
 };
 use crate::{
     engines::{
         Server,
         postgres::replication::{
-            Configuration, Gate, Live, Reader, files as role_files, incurable, local_timeline, read_history,
+            Configuration, Gate, Live, Reader, astray, files as role_files, incurable, local_timeline, read_history,
         },
     },
     host::{Process, UnitStatus, files, proc},
@@ -21,6 +21,8 @@ use crate::{
 
 /// How long a fresh connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
+/// A start that lacks a part of the log is given up no sooner.
+const ASTRAY_AFTER: Duration = Duration::from_secs(10);
 /// Lines of the log that say what a server died of.
 const LAST_WORDS: usize = 12;
 
@@ -57,6 +59,10 @@ impl Machine {
             return;
         }
         self.process = Some(id);
+        if self.launched.is_none() {
+            // Found running: what it died of will stand behind what is there.
+            self.log_from = files::length(&server.site.log);
+        }
         (self.reader, self.applied, self.down, self.last_live) = (None, None, None, None);
         self.expected_end = false;
         self.barrier.forget();
@@ -73,7 +79,8 @@ impl Machine {
     fn gone(&mut self, server: &Server, how: String) -> Sight {
         let had_process = self.process.take().is_some();
         if had_process || self.down.is_none() {
-            let words = files::tail(&server.site.log, 0, LAST_WORDS);
+            let words = files::tail(&server.site.log, self.log_from, LAST_WORDS);
+            self.launched = None;
             self.reader = None;
             let crashed = had_process && !self.expected_end;
             let incurable = if crashed { incurable(&words) } else { None };
@@ -98,7 +105,7 @@ impl Machine {
         let silent = |machine: &Self| match &machine.last_live {
             Some((at, _)) if at.elapsed() >= SILENT => Sight::Silent(at.elapsed()),
             Some((_, live)) => Sight::Live(live.clone()),
-            None => Sight::Starting,
+            None => Sight::Starting(machine.starting(server)),
         };
         if self.reader.is_none() {
             if self.process.is_some_and(|process| !Reader::is_welcome(server, process.pid)) {
@@ -109,13 +116,24 @@ impl Machine {
                 Ok(Err(_)) | Err(_) => return silent(self),
             }
         }
-        let Some(reader) = &mut self.reader else { return Sight::Starting };
+        let Some(reader) = &mut self.reader else { return Sight::Starting(self.start) };
         match tokio::time::timeout(SILENT, reader.read()).await {
             Ok(Ok(live)) => Sight::Live(Box::new(live)),
             Ok(Err(_)) | Err(_) => {
                 self.reader = None;
                 silent(self)
             }
+        }
+    }
+
+    /// How the start goes. A standby that lacks a part of the log waits for it without a word but in its log.
+    fn starting(&self, server: &Server) -> Start {
+        match self.launched {
+            Some(at) if at.elapsed() >= ASTRAY_AFTER => {
+                let said = files::tail(&server.site.log, self.log_from, LAST_WORDS);
+                astray(&said, self.follows).map_or(self.start, Start::Astray)
+            }
+            Some(_) | None => self.start,
         }
     }
 

@@ -23,13 +23,13 @@ use super::{
     order::{Goal, Order},
     rejoin::Rejoin,
     seat::Seat,
-    sight::{Busy, Down, STUCK, Sight, Standing},
+    sight::{Busy, Down, STUCK, Sight, Standing, Start},
     state::{ProcessId, Record, Role},
 };
 use crate::{
     engines::{
         Server,
-        postgres::replication::{Configuration, Gate, Live, Lsn, Progress, Reader},
+        postgres::replication::{Configuration, Follows, Gate, Live, Lsn, Progress, Reader},
     },
     host::ProcessHost,
     members::Members,
@@ -75,6 +75,12 @@ pub(super) struct Machine {
     /// What a crash restart has to redo, in bytes.
     pub(super) redo: u64,
     pub(super) crashes: VecDeque<Instant>,
+    /// Whether the present server redoes a crash.
+    pub(super) start: Start,
+    pub(super) follows: Follows,
+    pub(super) launched: Option<Instant>,
+    /// Where the log of the present server begins.
+    pub(super) log_from: u64,
     /// The next end of the server is wanted.
     pub(super) expected_end: bool,
     pub(super) follower_seen: BootInstant,
@@ -139,6 +145,10 @@ impl Machine {
             down: None,
             redo: 0,
             crashes: VecDeque::new(),
+            start: Start::Plain,
+            follows: Follows::Nobody,
+            launched: None,
+            log_from: 0,
             expected_end: false,
             follower_seen: BootInstant::now(),
             streamed: Instant::now(),
@@ -146,7 +156,7 @@ impl Machine {
             watched_receiver: 0,
             segment: 0,
             fork: (0, Lsn(0)),
-            sight: Sight::Starting,
+            sight: Sight::Starting(Start::Plain),
             why: String::new(),
         }
     }
@@ -164,7 +174,10 @@ impl Machine {
                 Err(error) => Err(error),
             };
             let pause = pause.unwrap_or_else(|error| {
-                tracing::warn!(member = %self.seat.member(), error = error.chain(), "replication is held up");
+                // What lasts is told once.
+                if self.why != error.message {
+                    tracing::warn!(member = %self.seat.member(), error = error.chain(), "replication is held up");
+                }
                 self.busy = None;
                 self.why = error.message.clone();
                 Some(AFTER_ERROR)
@@ -274,7 +287,13 @@ impl Machine {
     }
 
     fn told(&self) -> Told<'_> {
-        Told { why: &self.why, fork: self.fork.1.0, progress: *self.progress.borrow(), enforced_rev: self.enforced_rev }
+        Told {
+            why: &self.why,
+            fork: self.fork.1.0,
+            progress: *self.progress.borrow(),
+            redo: self.redo,
+            enforced_rev: self.enforced_rev,
+        }
     }
 
     /// A barrier that committed, once enough followers whose receipts count have it on disk: a wait that somebody

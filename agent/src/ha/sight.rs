@@ -20,7 +20,7 @@ pub(super) enum Sight {
     /// It does not run.
     Down(Down),
     /// It runs and does not accept connections yet.
-    Starting,
+    Starting(Start),
     /// It ran and answers no more.
     Silent(Duration),
     /// It answers.
@@ -38,6 +38,17 @@ pub(super) struct Down {
     pub(super) incurable: Option<&'static str>,
     /// Bytes that a restart has to redo.
     pub(super) redo: u64,
+}
+
+/// How a start goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Of a server that had stopped in order, or whose end was not seen.
+    Plain,
+    /// It redoes what a crash left.
+    AfterCrash,
+    /// It waits for a part of the log that nobody sends; why.
+    Astray(&'static str),
 }
 
 /// What a member does for longer than a moment.
@@ -79,18 +90,15 @@ impl Standing<'_> {
         match (self.sight, record.role) {
             (Sight::NoData, _) => ReplicaState::New,
             (Sight::Down(_), Role::Unborn) | (_, Role::Unborn) => ReplicaState::New,
-            (Sight::Down(_), _) if record.stopped_at.is_some() => {
-                if self.resting {
-                    ReplicaState::Resting
-                } else {
-                    ReplicaState::CleanStop
-                }
-            }
+            (Sight::Down(_), _) if self.resting => ReplicaState::Resting,
+            (Sight::Down(_), _) if record.stopped_at.is_some() => ReplicaState::CleanStop,
             (Sight::Down(_), Role::Demoted(_)) => ReplicaState::Demoted,
-            (Sight::Down(_) | Sight::Silent(_), Role::Leader(_)) => ReplicaState::Crashed,
+            (Sight::Down(_) | Sight::Silent(_) | Sight::Starting(Start::AfterCrash), Role::Leader(_)) => {
+                ReplicaState::Crashed
+            }
             (Sight::Down(_), Role::Follower(_) | Role::Proven(_) | Role::Sealed(_)) => ReplicaState::Crashed,
-            (Sight::Starting | Sight::Silent(_) | Sight::Live(_), Role::Demoted(_)) => ReplicaState::Rejoining,
-            (Sight::Starting, Role::Leader(_)) => ReplicaState::Gated,
+            (Sight::Starting(_) | Sight::Silent(_) | Sight::Live(_), Role::Demoted(_)) => ReplicaState::Rejoining,
+            (Sight::Starting(_), Role::Leader(_)) => ReplicaState::Gated,
             (Sight::Live(_), Role::Leader(_)) => self.leading(),
             (Sight::Live(live), role)
                 if record.promoting.is_some_and(|p| p.epoch == record.max_epoch) && !live.recovering =>
@@ -103,7 +111,7 @@ impl Standing<'_> {
                 ReplicaState::Standby
             }
             (
-                Sight::Starting | Sight::Silent(_) | Sight::Live(_),
+                Sight::Starting(_) | Sight::Silent(_) | Sight::Live(_),
                 Role::Follower(_) | Role::Proven(_) | Role::Sealed(_),
             ) => ReplicaState::Catchup,
         }

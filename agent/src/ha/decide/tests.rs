@@ -6,7 +6,10 @@ use windlass_core::{id::InstanceId, replication::epoch_of_name};
 use super::*;
 use crate::{
     engines::postgres::replication::{Lsn, Receiver, Remote},
-    ha::{sight::Busy, state::ProcessId},
+    ha::{
+        sight::{Busy, Start},
+        state::ProcessId,
+    },
 };
 
 const PROCESS: ProcessId = ProcessId { pid: 7, second: 7 };
@@ -116,7 +119,9 @@ fn sights() -> Vec<Sight> {
     vec![
         Sight::NoData,
         Sight::Down(Down::default()),
-        Sight::Starting,
+        Sight::Starting(Start::Plain),
+        Sight::Starting(Start::AfterCrash),
+        Sight::Starting(Start::Astray("so")),
         Sight::Silent(Duration::from_secs(9)),
         live(false, "", false, None),
         live(false, "", false, Some(7)),
@@ -240,6 +245,7 @@ fn a_primary_is_started_or_opened_by_its_epochs_order_and_proof_only() {
         | Step::Launch(..)
         | Step::Kill
         | Step::Stop
+        | Step::Examine
         | Step::Halt
         | Step::Promote(..)
         | Step::Prepare
@@ -269,6 +275,7 @@ fn whoever_led_a_lower_epoch_ends_its_server_and_does_nothing_else() {
             Step::Configure { .. }
             | Step::Launch(..)
             | Step::Stop
+            | Step::Examine
             | Step::Halt
             | Step::Promote(..)
             | Step::Prepare

@@ -1,4 +1,4 @@
-//! What a server died of, by its last words.
+//! What a server died of, or waits for in vain, by its last words.
 
 /// Whether a restart cures nothing: the disk is full or broken, or data is damaged.
 pub fn incurable(last_words: &str) -> Option<&'static str> {
@@ -14,6 +14,29 @@ pub fn incurable(last_words: &str) -> Option<&'static str> {
     SIGNS.iter().find(|(sign, _)| last_words.contains(sign)).map(|(_, why)| *why)
 }
 
+/// Whom a starting standby follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// Nobody: all that it needs has to be there.
+    Nobody,
+    /// Somebody, who may be away for a while.
+    Somebody,
+}
+
+/// Whether a starting standby waits for a part of the log that it will not get.
+pub fn astray(log: &str, follows: Follows) -> Option<&'static str> {
+    const SIGNS: &[(&str, &str)] = &[
+        ("has already been removed", "the leader no longer has the log that it needs"),
+        ("is not in this server's history", "the leader's history is another"),
+        ("is not a child of this server's history", "the leader's history is another"),
+        ("is behind recovery timeline", "the leader's timeline is older than its own"),
+        ("forked off current database system timeline", "the leader's timeline left its own before its end"),
+    ];
+    const LACKS: (&str, &str) = ("waiting for WAL to become available", "the log that it needs is not there");
+    let lacks = (follows == Follows::Nobody).then_some(&LACKS);
+    SIGNS.iter().chain(lacks).find(|(sign, _)| log.contains(sign)).map(|(_, why)| *why)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -23,5 +46,15 @@ mod tests {
         let words = "PANIC:  could not write to file \"pg_wal/xlogtemp.7\": No space left on device";
         assert_eq!(incurable(words), Some("its disk is full"));
         assert_eq!(incurable("LOG:  server process (PID 7) was terminated by signal 11"), None);
+    }
+
+    #[test]
+    fn a_leader_that_is_away_is_waited_for() {
+        let waits = "LOG:  waiting for WAL to become available at 0/3000018";
+        assert_eq!(astray(waits, Follows::Somebody), None);
+        assert!(astray(waits, Follows::Nobody).is_some());
+        let gone =
+            "FATAL:  could not receive data from WAL stream: requested WAL segment 0001 has already been removed";
+        assert!(astray(gone, Follows::Somebody).is_some());
     }
 }
