@@ -86,6 +86,11 @@ async fn dies_at(round: &mut Round<'_>, point: &str) -> Result<()> {
     round.host(died).start()?;
     round.writes_go_on(60).await?;
     drop(cut);
+    // Nobody else shall die of it in a later round.
+    for standby in standbys.iter().filter(|standby| **standby != died) {
+        round.host(*standby).program().stop().await?;
+        round.host(*standby).start()?;
+    }
     Ok(())
 }
 
