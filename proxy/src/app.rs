@@ -45,6 +45,7 @@ const LAST: std::time::Duration = std::time::Duration::from_secs(3);
 /// If it cannot start, or if a part that it cannot do without died.
 pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Result<(), Error> {
     let mut signals = Signals::install()?;
+    raise_descriptors();
     files::create_directory(&config.state_dir, Access::Private)?;
     let (inherited, predecessor) = handover::take(&config.state_dir).await?.unzip();
     let lock = StateLock::take(&config.state_dir).await?;
@@ -105,6 +106,16 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
     }
     end(&shared, &sessions, &mut signals, &shutdown).await;
     stop(&shutdown).await
+}
+
+/// As many descriptors as the system lets this process have: each client is one, and each connection to a database.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
+    }
 }
 
 /// Runs something that may end before the process does.

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod leaks;
 pub mod measure;
 pub mod nemesis;
+pub mod pgbouncer;
 mod plan;
 pub mod processes;
 pub mod program;

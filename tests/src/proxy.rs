@@ -110,6 +110,17 @@ impl Proxy {
         .await
     }
 
+    /// Chain and key that it shows its clients, as it stored them.
+    ///
+    /// # Errors
+    /// It has none from the control plane.
+    pub fn server_certificate(&self) -> Result<(String, String)> {
+        let text = std::fs::read_to_string(self.directory.join("state/server.json"))?;
+        let stored: serde_json::Value = serde_json::from_str(&text)?;
+        let part = |name: &str| Ok::<_, anyhow::Error>(stored[name].as_str().context("a PEM")?.to_owned());
+        Ok((part("chain_pem")?, part("key_pem")?))
+    }
+
     /// The value of one of its metrics, summed over its labels.
     ///
     /// # Errors

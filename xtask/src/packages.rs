@@ -50,7 +50,7 @@ pub(crate) fn ensure_with_clients(consent: Consent) -> Result<()> {
     install_missing(consent, missing)
 }
 
-/// As [`ensure`], with what high availability is measured beside.
+/// As [`ensure`], with what high availability and the proxy are measured beside.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -58,6 +58,9 @@ pub(crate) fn ensure_with_peers(consent: Consent) -> Result<()> {
     let mut missing = missing();
     if !workspace::has_program("pg_autoctl") {
         missing.extend(["pg-auto-failover-cli", "postgresql-15-auto-failover"]);
+    }
+    if !Path::new("/usr/sbin/pgbouncer").exists() && !workspace::has_program("pgbouncer") {
+        missing.push("pgbouncer");
     }
     install_missing(consent, missing)
 }
@@ -155,21 +158,34 @@ fn as_root(program: &str) -> Command {
     command
 }
 
-/// While it stands, Debian's PostgreSQL packages make no cluster of their own.
-struct NoCluster;
+/// While it stands, Debian's packages make no PostgreSQL cluster of their own and start no service.
+struct NoCluster {
+    /// We made the policy, so we remove it.
+    policy: bool,
+}
 
 impl NoCluster {
     const DIRECTORY: &'static str = "/etc/postgresql-common/createcluster.d";
     const FILE: &'static str = "/etc/postgresql-common/createcluster.d/windlass-xtask.conf";
+    /// What Debian's packages ask before they start a service; 101 is no.
+    const POLICY: &'static str = "/usr/sbin/policy-rc.d";
 
     fn arrange() -> Result<Self> {
         workspace::run(as_root("mkdir").args(["-p", Self::DIRECTORY]))?;
         let script = format!("echo 'create_main_cluster = false' > {}", Self::FILE);
         workspace::run(as_root("sh").args(["-c", &script]))?;
-        Ok(Self)
+        let policy = !Path::new(Self::POLICY).exists();
+        if policy {
+            let script = format!("printf '#!/bin/sh\\nexit 101\\n' > {0} && chmod 755 {0}", Self::POLICY);
+            workspace::run(as_root("sh").args(["-c", &script]))?;
+        }
+        Ok(Self { policy })
     }
 
     fn undo(self) -> Result<()> {
+        if self.policy {
+            workspace::run(as_root("rm").args(["-f", Self::POLICY]))?;
+        }
         if Path::new(Self::FILE).exists() { workspace::run(as_root("rm").arg(Self::FILE)) } else { Ok(()) }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::watch, time::timeout};
 
 use crate::metrics::Metrics;
 
@@ -31,6 +31,8 @@ struct Places {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Starting,
+    /// It is not the client that we wait for.
+    Ours,
     Known,
     Evicted,
 }
@@ -41,6 +43,10 @@ pub struct Startup {
     starting: Arc<Starting>,
     ticket: u64,
 }
+
+/// Time that is not the client's.
+#[derive(Debug)]
+pub struct Ours<'a>(&'a Startup);
 
 /// Ends when the client's time is over; never, once it is known.
 #[derive(Debug)]
@@ -68,6 +74,12 @@ impl Starting {
         (Startup { starting: self.clone(), ticket }, Patience(receiver))
     }
 
+    fn mark(&self, ticket: u64, stage: Stage) {
+        if let Some(sender) = self.lock().taken.get(&ticket) {
+            sender.send_replace(stage);
+        }
+    }
+
     fn leave(&self, ticket: u64, stage: Stage) {
         if let Some(sender) = self.lock().taken.remove(&ticket) {
             self.metrics.starting.dec();
@@ -81,9 +93,21 @@ impl Starting {
 }
 
 impl Startup {
+    /// While the answer lives, the client is not what we wait for, and its time does not run out.
+    pub fn ours(&self) -> Ours<'_> {
+        self.starting.mark(self.ticket, Stage::Ours);
+        Ours(self)
+    }
+
     /// The client has proven who it is: from now on it may be slow.
     pub fn known(self) {
         self.starting.leave(self.ticket, Stage::Known);
+    }
+}
+
+impl Drop for Ours<'_> {
+    fn drop(&mut self) {
+        self.0.starting.mark(self.0.ticket, Stage::Starting);
     }
 }
 
@@ -94,25 +118,30 @@ impl Drop for Startup {
 }
 
 impl Patience {
-    /// Waits until the client has to go; gives the reason.
+    /// Waits until the client has to go; gives the reason. Each time that it is waited for again, `limit` begins anew.
     pub(crate) async fn over(mut self, limit: Duration) -> &'static str {
-        let settled = async {
-            let stage = self.0.wait_for(|stage| *stage != Stage::Starting).await;
-            stage.map(|stage| *stage)
-        };
-        tokio::select! {
-            stage = settled => match stage {
-                Ok(Stage::Evicted) => "crowded",
-                // Known, or its session is just ending by itself.
-                Ok(Stage::Known | Stage::Starting) | Err(_) => std::future::pending().await,
-            },
-            () = sleep(limit) => "slow",
+        loop {
+            let stage = *self.0.borrow_and_update();
+            let changed = match stage {
+                Stage::Starting => timeout(limit, self.0.changed()).await,
+                Stage::Ours => Ok(self.0.changed().await),
+                Stage::Evicted => return "crowded",
+                Stage::Known => return std::future::pending().await,
+            };
+            match changed {
+                Ok(Ok(())) => {}
+                // Its session is just ending by itself.
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_) => return "slow",
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
@@ -130,6 +159,24 @@ mod tests {
             () = sleep(Duration::from_secs(100)) => {}
         }
         assert_eq!(third_ends.over(Duration::from_secs(1)).await, "slow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_is_not_the_clients_does_not_count() {
+        let starting = Starting::new(1, Arc::new(Metrics::new()));
+        let (startup, ends) = starting.enter();
+        let wait = async {
+            let ours = startup.ours();
+            sleep(Duration::from_secs(100)).await;
+            drop(ours);
+            std::future::pending::<()>().await;
+        };
+        let begin = tokio::time::Instant::now();
+        tokio::select! {
+            () = wait => {}
+            reason = ends.over(Duration::from_secs(1)) => assert_eq!(reason, "slow"),
+        }
+        assert_eq!(begin.elapsed().as_secs(), 101);
     }
 
     #[tokio::test]

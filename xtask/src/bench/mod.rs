@@ -82,6 +82,19 @@ const BENCHMARKS: &[Benchmark] = &[
                reached directly by the same writers, who try both addresses.",
     },
     Benchmark {
+        name: "proxy",
+        title: "Proxy",
+        package: "windlass-tests",
+        example: "bench_proxy",
+        note: "pgbench against one instance: past the proxy, through PgBouncer as Debian packages it, and through ours, in \
+               turns, all on this machine. Both pools share 20 server connections between transactions, with TLS to the \
+               server; PgBouncer of this version cannot keep prepared statements apart there and has a session for each \
+               client at those points, as a direct client has. Figures are 1 / throughput: lower is better, and a ratio below \
+               1 is faster than PgBouncer. One statement: `select 1` by one client over TLS; what is added is the difference \
+               of medians of blocks of 200. Memory: growth of the proportional set size by clients that have logged in over \
+               TLS and say nothing.",
+    },
+    Benchmark {
         name: "idle",
         title: "At idle",
         package: "windlass-tests",

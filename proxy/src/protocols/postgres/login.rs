@@ -100,7 +100,9 @@ async fn prove(shared: &Arc<Shared>, guest: &Guest<'_>, stream: &mut Stream) -> 
         backend::write_negotiate(&mut answer, &startup.protocol_options);
         stream.write_all(&answer).await.map_err(|error| gone(&error))?;
     }
+    let ours = guest.patience.ours();
     let verifier = verifier(shared, &destination).await?;
+    drop(ours);
     let Some(keys) = exchange(stream, &verifier, guest.binding).await? else {
         shared.postgres.verifiers().forget(destination.instance.id(), &destination.user);
         let message = format!("password authentication failed for user \"{}\"", destination.user);
