@@ -7,8 +7,7 @@ use super::pool::Inner;
 /// A place in a pool.
 pub struct Place {
     pool: Weak<dyn Release>,
-    /// Which round of the pool it belongs to; a pool that is cleared begins a new one.
-    pub(super) round: u64,
+    round: u64,
 }
 
 /// Takes places back.
@@ -19,6 +18,12 @@ pub(super) trait Release: Send + Sync {
 impl Place {
     pub(super) fn new(pool: Weak<dyn Release>, round: u64) -> Self {
         Self { pool, round }
+    }
+
+    /// Which round of the pool it belongs to; a pool that is cleared begins a new one.
+    #[must_use]
+    pub fn round(&self) -> u64 {
+        self.round
     }
 }
 

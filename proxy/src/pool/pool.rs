@@ -14,10 +14,12 @@ use super::place::Place;
 
 /// What is pooled.
 pub trait Pooled: Send + 'static {
-    /// Its place.
-    fn place(&self) -> &Place;
+    /// The round of its place.
+    fn round(&self) -> u64;
     /// Whether it can be used; looks without waiting and without asking the other end.
     fn is_usable(&mut self) -> bool;
+    /// Ends it, free as it is. Its place is given back at once.
+    fn dispose(self);
 }
 
 /// Connections to one member. Cloning gives another handle.
@@ -119,6 +121,7 @@ impl<C: Pooled> Pool<C> {
                 if connection.is_usable() {
                     return Taken::Free(connection);
                 }
+                drop(connection);
                 continue;
             }
             if state.open < state.most {
@@ -128,7 +131,7 @@ impl<C: Pooled> Pool<C> {
             // Another shelf's free connection makes room: the one that was free longest.
             if let Some(victim) = state.oldest_free() {
                 drop(state);
-                drop(victim);
+                victim.dispose();
                 continue;
             }
             let (give, given) = oneshot::channel();
@@ -141,15 +144,15 @@ impl<C: Pooled> Pool<C> {
     pub fn put(&self, shelf: usize, connection: C) {
         let mut connection = connection;
         let mut state = self.0.lock();
-        if connection.place().round != state.round || state.open > state.most {
+        if connection.round() != state.round || state.open > state.most {
             drop(state);
-            return;
+            return connection.dispose();
         }
         while let Some((wants, _)) = state.waiting.front() {
             if *wants != shelf {
                 // The oldest wants another shelf: it gets the room instead.
                 drop(state);
-                return;
+                return connection.dispose();
             }
             let Some((_, give)) = state.waiting.pop_front() else { break };
             match give.send(Given::Free(connection)) {
@@ -167,7 +170,7 @@ impl<C: Pooled> Pool<C> {
         state.round += 1;
         let free: Vec<_> = state.shelves.iter_mut().flat_map(|shelf| shelf.free.drain(..)).collect();
         drop(state);
-        drop(free);
+        free.into_iter().for_each(|(connection, _)| connection.dispose());
     }
 
     /// Closes connections that were free for longer than `idle`.
@@ -181,7 +184,7 @@ impl<C: Pooled> Pool<C> {
             old.extend(shelf.free.drain(..fresh));
         }
         drop(state);
-        drop(old);
+        old.into_iter().for_each(|(connection, _)| connection.dispose());
     }
 
     /// Sets the bound; connections above it end when they are put back.
@@ -282,9 +285,11 @@ mod tests {
     }
 
     impl Pooled for Fake {
-        fn place(&self) -> &Place {
-            &self.place
+        fn round(&self) -> u64 {
+            self.place.round()
         }
+
+        fn dispose(self) {}
 
         fn is_usable(&mut self) -> bool {
             self.usable

@@ -41,7 +41,9 @@ const OWN_STATEMENT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(super) stream: TlsStream<TcpStream>,
-    place: Place,
+    /// Until it is closed.
+    place: Option<Place>,
+    round: u64,
     pub(crate) member: MemberId,
     /// The term that its server proved when it was made.
     pub(crate) epoch: u64,
@@ -74,7 +76,8 @@ impl Server {
     pub(super) fn new(stream: TlsStream<TcpStream>, place: Place, member: MemberId) -> Self {
         Self {
             stream,
-            place,
+            round: place.round(),
+            place: Some(place),
             member,
             epoch: 0,
             key: CancelKey { pid: 0, secret: 0 },
@@ -226,7 +229,7 @@ impl Server {
     }
 
     /// Says good bye, for a connection at rest; the server frees the session at once instead of at the next error.
-    pub(crate) async fn close(mut self) {
+    pub(crate) async fn close(mut self: Box<Self>) {
         frontend::write_terminate(self.outbox.buffer());
         // It is gone in any case.
         let _ = timeout(Duration::from_secs(1), async {
@@ -238,8 +241,14 @@ impl Server {
 }
 
 impl Pooled for Box<Server> {
-    fn place(&self) -> &Place {
-        &self.place
+    fn round(&self) -> u64 {
+        self.round
+    }
+
+    fn dispose(mut self) {
+        self.place = None;
+        // The server frees the session at once, and does not find an error in its log.
+        tokio::spawn(self.close());
     }
 
     fn is_usable(&mut self) -> bool {

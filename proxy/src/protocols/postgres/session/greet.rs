@@ -24,7 +24,11 @@ impl Session {
             Known::Fresh(greeting) => greeting,
             Known::Old(greeting) => match timeout(LOOK, Box::pin(self.look())).await {
                 Ok(seen) => seen?,
-                Err(_) => greeting,
+                Err(_) => {
+                    // How far it came is not known.
+                    self.drop_server();
+                    greeting
+                }
             },
             Known::No => Box::pin(self.look()).await?,
         };

@@ -86,7 +86,7 @@ impl Session {
         }
     }
 
-    fn drop_server(&mut self) {
+    pub(super) fn drop_server(&mut self) {
         self.server = None;
         self.unnamed_is_here = false;
         self.last_words = None;
