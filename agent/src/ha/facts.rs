@@ -30,6 +30,8 @@ pub(super) struct Told<'a> {
     pub(super) redo: u64,
     /// rev of the order whose set the server has read.
     pub(super) enforced_rev: u64,
+    /// rev of the newest checkpoint that was asked for and written.
+    pub(super) checkpointed: u64,
 }
 
 /// The facts.
@@ -52,6 +54,7 @@ pub(super) fn facts(view: &View<'_>, told: Told<'_>) -> pb::ReplicaFacts {
         crashes: view.crashes,
         lost_writes: record.lost_writes.clone(),
         progress_percent: told.progress,
+        checkpoint_rev: told.checkpointed,
         lineage: Some(pb::Lineage {
             system: record.system.clone(),
             timeline: record.timeline,

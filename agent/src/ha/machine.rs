@@ -17,6 +17,7 @@ use windlass_kit::{clock::BootInstant, failpoint::Failpoints};
 
 use super::{
     barrier::BarrierTask,
+    checkpoint::CheckpointTask,
     decide::{Chores, Confirmed, Pace, Step, View, decide},
     facts::{Told, facts},
     fence::Isolation,
@@ -64,6 +65,7 @@ pub(super) struct Machine {
     pub(super) gate: Gate,
     pub(super) comparison: Option<Comparison>,
     pub(super) barrier: BarrierTask,
+    checkpoint: CheckpointTask,
     pub(super) fenced: bool,
     pub(super) prepared: Option<ProcessId>,
     pub(super) busy: Option<Busy>,
@@ -135,6 +137,7 @@ impl Machine {
             gate: Gate::Shut,
             comparison: None,
             barrier: BarrierTask::default(),
+            checkpoint: CheckpointTask::default(),
             fenced: false,
             prepared: None,
             busy: None,
@@ -204,6 +207,7 @@ impl Machine {
         }
         let record = self.seat.record();
         let order = order_of(&record);
+        self.checkpoint.follow(server, order.as_ref(), &self.seat);
         let step = {
             let view = self.view(&record, order.as_ref());
             let step = decide(&view);
@@ -293,6 +297,7 @@ impl Machine {
             progress: *self.progress.borrow(),
             redo: self.redo,
             enforced_rev: self.enforced_rev,
+            checkpointed: self.checkpoint.written(),
         }
     }
 

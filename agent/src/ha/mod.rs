@@ -14,6 +14,7 @@
 //! goes on; only a promotion that was not carried out waits until the order is heard again.
 
 mod barrier;
+mod checkpoint;
 mod decide;
 mod effects;
 mod facts;

@@ -45,6 +45,9 @@ pub(super) struct Lead {
     pub(super) barrier_rev: u64,
     /// All members but this one.
     pub(super) others: Vec<MemberId>,
+    /// A checkpoint is asked for, once for each rev.
+    #[serde(default)]
+    pub(super) checkpoint_rev: u64,
 }
 
 /// Whom to follow.
@@ -107,6 +110,7 @@ impl Order {
                     needed: lead.acks_needed,
                     barrier_rev: lead.barrier_rev,
                     others: others(&lead.members)?,
+                    checkpoint_rev: lead.checkpoint_rev,
                 })
             }
             Some(replication_order::Goal::Follow(follow)) => {

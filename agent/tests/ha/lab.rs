@@ -148,6 +148,7 @@ impl Lab {
             acks_needed: u32::from(!acks.is_empty()),
             barrier_rev: self.rev.load(Ordering::Relaxed) + 1,
             members: self.addresses(),
+            checkpoint_rev: 0,
         })
     }
 

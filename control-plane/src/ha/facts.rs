@@ -39,6 +39,7 @@ pub(super) fn read(facts: pb::ReplicaFacts) -> Option<(InstanceId, MemberId, Fac
         must_not_restart: facts.must_not_restart,
         lost_writes: clean(&facts.lost_writes),
         progress_percent: u8::try_from(facts.progress_percent).ok(),
+        checkpoint_rev: facts.checkpoint_rev,
     };
     Some((instance, member, read))
 }

@@ -20,13 +20,16 @@ pub(super) fn write(instance: InstanceId, member: MemberId, order: &Order) -> pb
 
 fn goal(goal: &Goal) -> replication_order::Goal {
     match goal {
-        Goal::Lead { nonce, acks, acks_needed, barrier_rev, members } => replication_order::Goal::Lead(pb::Lead {
-            nonce: nonce.to_string(),
-            acks: acks.iter().map(ToString::to_string).collect(),
-            acks_needed: *acks_needed,
-            barrier_rev: *barrier_rev,
-            members: members.iter().map(address).collect(),
-        }),
+        Goal::Lead { nonce, acks, acks_needed, barrier_rev, members, checkpoint_rev } => {
+            replication_order::Goal::Lead(pb::Lead {
+                nonce: nonce.to_string(),
+                acks: acks.iter().map(ToString::to_string).collect(),
+                acks_needed: *acks_needed,
+                barrier_rev: *barrier_rev,
+                members: members.iter().map(address).collect(),
+                checkpoint_rev: *checkpoint_rev,
+            })
+        }
         Goal::Follow { nonce, leader, may_acknowledge, clone_anew, members } => {
             replication_order::Goal::Follow(pb::Follow {
                 nonce: nonce.to_string(),

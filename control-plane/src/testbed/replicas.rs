@@ -94,6 +94,7 @@ impl Replicas {
             Goal::Lead(lead) => pb::ReplicaFacts {
                 enforced: Some(pb::Enforced { rev: order.rev, acks: lead.acks.clone(), acks_needed: lead.acks_needed }),
                 downstream: self.downstream(order, &lead.acks),
+                checkpoint_rev: lead.checkpoint_rev,
                 ..state(known, pb::ReplicaState::Open)
             },
             Goal::Follow(follow) => pb::ReplicaFacts {

@@ -69,6 +69,7 @@ fn goals(other: MemberId) -> Vec<Goal> {
             needed: u32::from(!acks.is_empty()),
             barrier_rev: 9,
             others: vec![other],
+            checkpoint_rev: 0,
         })
     };
     let follow = |receipts, data| {

@@ -52,6 +52,7 @@ impl Three {
             acks_needed: u32::from(!acks.is_empty()),
             barrier_rev,
             members: Vec::new(),
+            checkpoint_rev: 0,
         })
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use windlass_proto::agent::v1 as pb;
+use windlass_proto::agent::v1::{self as pb, replication_order::Goal};
 
 use super::{
     log::{Log, Record},
@@ -207,6 +207,10 @@ impl World {
             must_not_restart: node.beyond_repair == Repair::Hopeless,
             lost_writes: node.lost_writes.clone(),
             progress_percent: -1,
+            checkpoint_rev: match order.and_then(|order| order.goal.as_ref()) {
+                Some(Goal::Lead(lead)) => lead.checkpoint_rev,
+                Some(_) | None => 0,
+            },
             ..pb::ReplicaFacts::default()
         };
         match &node.server {

@@ -111,6 +111,8 @@ pub struct Facts {
     pub lost_writes: String,
     /// Per cent of a clone or rewind under way.
     pub progress_percent: Option<u8>,
+    /// Leaders: rev of the newest checkpoint that was asked for and written.
+    pub checkpoint_rev: u64,
 }
 
 impl Facts {
@@ -135,6 +137,7 @@ impl Facts {
             must_not_restart: false,
             lost_writes: String::new(),
             progress_percent: None,
+            checkpoint_rev: 0,
         }
     }
 

@@ -44,6 +44,8 @@ pub enum Goal {
         barrier_rev: u64,
         /// All members.
         members: Vec<Address>,
+        /// A checkpoint is asked for, once for each rev; 0 if not.
+        checkpoint_rev: u64,
     },
     /// Follow the leader of the epoch.
     Follow {
@@ -123,6 +125,7 @@ fn goal(cluster: &Cluster, id: MemberId, members: &[Address]) -> Option<Goal> {
                 acks_needed: set.needed,
                 barrier_rev: set.rev,
                 members: members.to_vec(),
+                checkpoint_rev: if let Phase::Switchover(switch) = &cluster.phase { switch.checkpoint_rev } else { 0 },
             });
         }
         if member.stay == Stay::Leaving && !cluster.acks().contains(&id) {
@@ -142,7 +145,7 @@ fn goal(cluster: &Cluster, id: MemberId, members: &[Address]) -> Option<Goal> {
         Phase::Electing(_) => Some(Goal::Seal),
         Phase::Switchover(switch) => match switch.step {
             SwitchStep::Draining if leads => Some(Goal::Drain),
-            SwitchStep::Pausing | SwitchStep::Draining => at_work(),
+            SwitchStep::Preparing | SwitchStep::Pausing | SwitchStep::Draining => at_work(),
         },
         Phase::Resting(RestStep::Leader) if !leads => at_work(),
         Phase::Resting(_) => Some(Goal::Rest),

@@ -86,7 +86,10 @@ pub struct Switch {
     pub to: MemberId,
     /// What happens to open transactions.
     pub patience: Patience,
-    /// rev of the route that pauses clients.
+    /// rev of the checkpoint that the old leader is asked for.
+    #[serde(default)]
+    pub checkpoint_rev: u64,
+    /// rev of the route that pauses clients; 0 until then.
     pub pause_rev: u64,
     /// How far it is.
     pub step: SwitchStep,
@@ -96,6 +99,8 @@ pub struct Switch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SwitchStep {
+    /// The leader writes a checkpoint, so that its stop is short; clients notice nothing.
+    Preparing,
     /// Proxies hold new transactions and let running ones end.
     Pausing,
     /// The leader stops in order; its end position is awaited, then the candidate's.

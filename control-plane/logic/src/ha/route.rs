@@ -7,7 +7,7 @@ use windlass_core::id::MemberId;
 
 use super::{
     cluster::{Cluster, Stay},
-    phase::{Phase, Promotion},
+    phase::{Phase, Promotion, SwitchStep},
 };
 
 /// Whether clients go through.
@@ -40,6 +40,7 @@ pub struct Route {
 pub fn route(cluster: &Cluster) -> Route {
     let state = match &cluster.phase {
         Phase::Steady | Phase::Reconciling => RouteState::Open,
+        Phase::Switchover(switch) if switch.step == SwitchStep::Preparing => RouteState::Open,
         Phase::Electing(election) => RouteState::Paused(format!("a new primary is being elected: {}", election.cause)),
         Phase::Promoting(Promotion::Founding) => RouteState::Paused("it is being made".to_owned()),
         Phase::Promoting(Promotion::Failover) => RouteState::Paused("a new primary is being promoted".to_owned()),

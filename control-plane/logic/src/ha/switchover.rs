@@ -1,6 +1,6 @@
 //! Replacing a healthy leader in order, while proxies hold the clients (rows 16, 17).
 //!
-//! Pause, drain, compare end positions, promote. Until the new epoch is stored everything can be taken back by ordering
+//! Checkpoint, pause, drain, compare end positions, promote. Until the new epoch is stored everything can be taken back by ordering
 //! the old leader to lead again; after that only forward. No seals are needed: the old leader has stopped for good and
 //! said where its log ends, and the candidate has all of it. The pause never outlives its budget.
 
@@ -27,6 +27,8 @@ use super::{
 pub(super) const READY_LAG_BYTES: u64 = 4 << 20;
 /// How long proxies get to end running transactions.
 pub(super) const PAUSE_GRACE: Duration = Duration::from_millis(300);
+/// How long a checkpoint before the pause is waited for.
+const CHECKPOINT: Duration = Duration::from_secs(10);
 /// A proxy that was not heard of for so long is not waited for.
 const PROXY_SILENT: Duration = Duration::from_secs(1);
 
@@ -35,11 +37,8 @@ pub(super) fn begin(draft: &mut Draft<'_>, leader: &Facts, id: OperationId, to: 
     draft.look_again(Duration::from_millis(100));
     match ready(draft, leader, to) {
         Ok(to) => {
-            let wall = draft.observed.wall;
-            let step = SwitchStep::Pausing;
-            draft.next.phase = Phase::Switchover(Switch { id, to, patience, pause_rev: draft.rev(), step });
-            draft.next.timeline = Some(Timeline { lost: wall, detected: wall, sealed: None, promoted: None });
-            draft.happened.push(Happened::SwitchoverStarted { to });
+            let (checkpoint_rev, step) = (draft.rev(), SwitchStep::Preparing);
+            draft.next.phase = Phase::Switchover(Switch { id, to, patience, checkpoint_rev, pause_rev: 0, step });
         }
         Err(why) if draft.observed.intent_for >= budget(draft) => {
             steady::give_up_switchover(draft, &why);
@@ -111,9 +110,26 @@ pub(super) fn step(draft: &mut Draft<'_>, switch: &Switch, nonce: Uuid) {
         return take_back(draft, switch, "the replica that was to take over no longer answers");
     }
     match switch.step {
+        SwitchStep::Preparing => preparing(draft, switch),
         SwitchStep::Pausing => pausing(draft, switch),
         SwitchStep::Draining => draining(draft, switch, nonce),
     }
+}
+
+/// Clients are not held yet, so there is time; a checkpoint that takes too long is left to the stop and its budget.
+fn preparing(draft: &mut Draft<'_>, switch: &Switch) {
+    let leader = draft.now.reign.leader;
+    let detect = Duration::from_millis(draft.now.timings().detect_ms.into());
+    let written =
+        draft.observed.fresh(leader, detect).is_some_and(|facts| facts.checkpoint_rev >= switch.checkpoint_rev);
+    if !written && draft.observed.step_for < CHECKPOINT {
+        return draft.wait(format!("waiting for a checkpoint of {}", draft.now.name(leader)));
+    }
+    let wall = draft.observed.wall;
+    let step = SwitchStep::Pausing;
+    draft.next.phase = Phase::Switchover(Switch { pause_rev: draft.rev(), step, ..switch.clone() });
+    draft.next.timeline = Some(Timeline { lost: wall, detected: wall, sealed: None, promoted: None });
+    draft.happened.push(Happened::SwitchoverStarted { to: switch.to });
 }
 
 fn pausing(draft: &mut Draft<'_>, switch: &Switch) {
@@ -193,7 +209,7 @@ fn take_back(draft: &mut Draft<'_>, switch: &Switch, cause: &str) {
     steady::give_up_switchover(draft, cause);
     draft.next.timeline = None;
     draft.next.phase = match switch.step {
-        SwitchStep::Pausing => Phase::Steady,
+        SwitchStep::Preparing | SwitchStep::Pausing => Phase::Steady,
         SwitchStep::Draining => Phase::Promoting(Promotion::Reopening),
     };
 }

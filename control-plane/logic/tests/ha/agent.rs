@@ -86,6 +86,10 @@ impl World {
             }),
             downstream: downstream.collect(),
             enforced: it.enforced.as_deref().filter(|_| leads).cloned(),
+            checkpoint_rev: match it.order.as_ref().map(|order| &order.goal) {
+                Some(Goal::Lead { checkpoint_rev, .. }) => *checkpoint_rev,
+                Some(_) | None => 0,
+            },
             ..Facts::of(it.state)
         }
     }

@@ -7,6 +7,7 @@ mod evidence;
 mod model;
 mod random;
 mod sizes;
+mod switchover;
 mod thin;
 mod values;
 mod world;
