@@ -11,6 +11,9 @@ use tokio::io::AsyncWrite;
 /// So much may wait before the other side is not read any more, in bytes.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
 
+/// Surely within one record of TLS, in bytes.
+const ONE_RECORD: usize = 8 * 1024;
+
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
@@ -33,9 +36,10 @@ impl Outbox {
         self.bytes.len() - self.written
     }
 
-    /// Whether some of it is out already.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.written > 0
+    /// Whether the other end can have understood nothing of it, although writing it was tried and failed: the stream took
+    /// none of it, and all of it would be one record of TLS, of which a part is worth nothing.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.written == 0 && !self.unflushed && self.bytes.len() <= ONE_RECORD
     }
 
     /// Whether everything is out.
@@ -63,5 +67,48 @@ impl Outbox {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes so many bytes of each write; fails when the list is at its end.
+    struct Narrow(Vec<usize>, io::ErrorKind);
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            let fails = self.1;
+            Poll::Ready(self.0.pop().ok_or_else(|| fails.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(self.1.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn only_what_nobody_can_have_understood_is_unheard() {
+        for (length, takes, unheard) in [
+            (100, vec![], true),
+            (100, vec![40], false),
+            // All of it was taken, and the flush fails.
+            (100, vec![100], false),
+            (ONE_RECORD + 1, vec![], false),
+        ] {
+            let mut outbox = Outbox::default();
+            outbox.push(&vec![b'x'; length]);
+            let mut stream = Narrow(takes.clone(), io::ErrorKind::BrokenPipe);
+            let outcome = outbox.poll_flush(&mut stream, &mut Context::from_waker(Waker::noop()));
+            assert!(matches!(outcome, Poll::Ready(Err(_))));
+            assert_eq!(outbox.is_unheard(), unheard, "{length} bytes, {takes:?} taken");
+        }
     }
 }

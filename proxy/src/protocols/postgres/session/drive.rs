@@ -86,11 +86,14 @@ impl Session {
         {
             match server.poll_flush(context) {
                 Poll::Ready(Err(error)) => {
+                    if !server.outbox.is_unheard() {
+                        self.unsent = Vec::new();
+                    }
                     return Ok(Some(Turn::Lost(io_error("writing to the database server failed", error))));
                 }
                 Poll::Ready(Ok(())) => self.unsent = Vec::new(),
-                Poll::Pending if server.outbox.has_begun() => self.unsent = Vec::new(),
-                Poll::Pending => {}
+                Poll::Pending if server.outbox.is_unheard() => {}
+                Poll::Pending => self.unsent = Vec::new(),
             }
         }
         Ok(None)
