@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use windlass_core::size::format_bytes;
-use windlass_proto::api::v1::{HostVerdict, Instance, Member, ParameterInfo, instance, replication};
+use windlass_proto::api::v1::{Endpoint, HostVerdict, Instance, Member, ParameterInfo, instance, replication};
 
 use super::text::{exact, flag, map, size, when, word};
 use crate::{names, output::Show};
@@ -16,7 +16,7 @@ impl Show for Instance {
             engine(self),
             word(self.state().as_str_name()),
             health(self),
-            endpoints(self),
+            self.endpoints.first().map(address).unwrap_or_default(),
             size(self.resources.as_ref()),
             when(self.create_time.as_ref(), now),
         ]
@@ -101,8 +101,19 @@ fn health(instance: &Instance) -> String {
     }
 }
 
+fn address(endpoint: &Endpoint) -> String {
+    format!("{}:{}", endpoint.host, endpoint.port)
+}
+
+/// One needs no explanation; of several each says what is behind it.
 fn endpoints(instance: &Instance) -> String {
-    instance.endpoints.iter().map(|e| format!("{}:{}", e.host, e.port)).collect::<Vec<_>>().join("\n")
+    match instance.endpoints.as_slice() {
+        [only] => address(only),
+        several => {
+            let line = |e: &Endpoint| format!("{} ({}, {})", address(e), e.role, e.via);
+            several.iter().map(line).collect::<Vec<_>>().join("\n")
+        }
+    }
 }
 
 fn member(member: &Member, now: Timestamp) -> String {
