@@ -46,7 +46,7 @@ fn is_test(path: &Path) -> bool {
         let part = part.as_os_str();
         part == "tests" || part == "testbed"
     });
-    folder || path.file_name().is_some_and(|name| name == "tests.rs")
+    folder || path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("tests.rs"))
 }
 
 /// Unit tests stand at the end of a file, after `#[cfg(test)]` on a line of its own.
