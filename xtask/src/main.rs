@@ -10,6 +10,7 @@ mod lint;
 mod nemesis;
 mod packages;
 mod scratch_postgres;
+mod sim;
 mod soak;
 mod sqlx;
 mod test;
@@ -41,6 +42,8 @@ enum Task {
     Soak(soak::Arguments),
     /// Try every fault of the failure matrix on several hosts, and write docs/nemesis.md.
     Nemesis(nemesis::Arguments),
+    /// Try schedules of faults against the decisions of control plane and agents, in virtual time.
+    Sim(sim::Arguments),
     /// Write the stored SQL checks (.sqlx) anew from the migrations.
     SqlxPrepare,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Nemesis(arguments) => nemesis::run(&arguments),
+        Task::Sim(arguments) => sim::run(&arguments),
         Task::SqlxPrepare => sqlx::prepare(),
     };
     match result {

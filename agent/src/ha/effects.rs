@@ -139,17 +139,7 @@ impl Machine {
                 files::remove_large_tree(path).await?;
             }
         }
-        self.seat
-            .update(|record| {
-                record.role = role;
-                match role {
-                    // Its own history is the leader's from now on.
-                    Role::Follower(_) | Role::Proven(_) => record.promoting = None,
-                    Role::Demoted(_) => record.opened = None,
-                    Role::Unborn | Role::Leader(_) | Role::Sealed(_) => {}
-                }
-            })
-            .await?;
+        self.seat.update(|record| record.assume(role)).await?;
         self.failpoints.hit("ha.after_role").await
     }
 

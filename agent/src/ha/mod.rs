@@ -28,6 +28,7 @@ mod replication;
 mod restart;
 mod seat;
 mod sight;
+pub mod simulated;
 mod state;
 mod table;
 

@@ -119,8 +119,7 @@ impl Seat {
                 return;
             }
         };
-        let known = self.record();
-        if (order.epoch, order.rev) == known.order.as_ref().map_or((0, 0), |known| (known.epoch, known.rev)) {
+        if self.record().holds(&order) {
             // The same again: it still holds.
             if self.confirmed.swap(order.rev, Ordering::Relaxed) != order.rev {
                 self.wake.notify_one();
@@ -131,24 +130,7 @@ impl Seat {
             self.challenge(order.epoch);
         }
         let mut taken = false;
-        let written = self
-            .update(|record| {
-                let lower = order.epoch < record.max_epoch;
-                // An epoch is remembered whatever brings it.
-                record.max_epoch = record.max_epoch.max(order.epoch);
-                if lower || order.rev <= record.applied_rev {
-                    return;
-                }
-                taken = true;
-                record.applied_rev = order.rev;
-                record.order = Some(wire.clone());
-                match &order.goal {
-                    Goal::Lead(lead) => record.lead = Some(lead.clone()),
-                    Goal::Seal => record.sealed_for = order.epoch,
-                    Goal::Follow(_) | Goal::Drain | Goal::Rest => {}
-                }
-            })
-            .await;
+        let written = self.update(|record| taken = record.take(wire, &order)).await;
         match written {
             Ok(()) if taken => {
                 tracing::info!(member = %self.member(), epoch = order.epoch, rev = order.rev, goal = %order.goal.word(), "order");

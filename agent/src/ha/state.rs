@@ -16,7 +16,7 @@ use windlass_core::{
 };
 use windlass_proto::agent::v1 as pb;
 
-use super::order::Lead;
+use super::order::{Goal, Lead, Order};
 use crate::{engines::postgres::replication::Lsn, host::files};
 
 const FILES: [&str; 2] = ["ha.state.0", "ha.state.1"];
@@ -141,6 +141,44 @@ impl Record {
             lost_writes: String::new(),
             distrust: String::new(),
             starts: 0,
+        }
+    }
+}
+
+impl Record {
+    /// Whether this is the order that it has.
+    pub(super) fn holds(&self, order: &Order) -> bool {
+        self.order.as_ref().is_some_and(|known| (known.epoch, known.rev) == (order.epoch, order.rev))
+    }
+
+    /// Takes an order unless it is of a lower epoch than was ever seen, or not newer than the last one. Says whether it
+    /// did. Within an epoch revs grow; across epochs they do if the metadata did not lose any.
+    pub(super) fn take(&mut self, wire: &pb::ReplicationOrder, order: &Order) -> bool {
+        let lower = order.epoch < self.max_epoch;
+        // An epoch is remembered whatever brings it.
+        self.max_epoch = self.max_epoch.max(order.epoch);
+        let last = (self.order.as_ref().map_or(0, |last| last.epoch), self.applied_rev);
+        if lower || (order.epoch, order.rev) <= last {
+            return false;
+        }
+        self.applied_rev = order.rev;
+        self.order = Some(wire.clone());
+        match &order.goal {
+            Goal::Lead(lead) => self.lead = Some(lead.clone()),
+            Goal::Seal => self.sealed_for = order.epoch,
+            Goal::Follow(_) | Goal::Drain | Goal::Rest => {}
+        }
+        true
+    }
+
+    /// Has this role from now on.
+    pub(super) fn assume(&mut self, role: Role) {
+        self.role = role;
+        match role {
+            // Its own history is the leader's from now on.
+            Role::Follower(_) | Role::Proven(_) => self.promoting = None,
+            Role::Demoted(_) => self.opened = None,
+            Role::Unborn | Role::Leader(_) | Role::Sealed(_) => {}
         }
     }
 }

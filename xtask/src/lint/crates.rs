@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("windlass-agent", &["windlass-core", "windlass-kit", "windlass-proto"]),
     ("windlass-proxy", &["windlass-core", "windlass-kit", "windlass-proto", "windlass-wire-pg"]),
     ("windlass-cli", &["windlass-core", "windlass-kit", "windlass-proto"]),
+    ("windlass-simulation", &["windlass-agent", "windlass-core", "windlass-logic", "windlass-proto"]),
     (
         "windlass-tests",
         &[

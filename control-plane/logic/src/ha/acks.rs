@@ -105,7 +105,8 @@ fn proven(cluster: &Cluster, leader: &Facts) -> Option<usize> {
     })
 }
 
-/// Members of the set that have been away or far behind for too long, or are no longer to count.
+/// Members of the set that have been away or far behind for too long, or are no longer to count. One whose data is not
+/// trusted may go on streaming, but could not be elected: commits must not rest on it.
 fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> BTreeSet<MemberId> {
     let link = |id: &MemberId| draft.observed.links.get(id).copied().unwrap_or_default();
     let counts = |id: &MemberId| draft.now.members.get(id).is_some_and(super::cluster::Member::counts);
@@ -119,7 +120,11 @@ fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> 
         }
     };
     let away = |id: &MemberId| link(id).away_for.is_some_and(|since| since >= limit(id));
-    let mut lost: BTreeSet<MemberId> = set.members.iter().copied().filter(|id| !counts(id) || away(id)).collect();
+    let distrusted = |id: &MemberId| {
+        draft.observed.members.get(id).is_some_and(|seen| seen.facts.state == ReplicaState::Quarantine)
+    };
+    let gone = |id: &MemberId| !counts(id) || away(id) || distrusted(id);
+    let mut lost: BTreeSet<MemberId> = set.members.iter().copied().filter(gone).collect();
     let slow = |id: &&MemberId| link(id).slow_for.is_some_and(|since| since >= patience);
     let well = |id: &&MemberId| {
         !lost.contains(id) && !slow(id) && leader.downstream_of(**id).is_some_and(|down| down.streaming)
