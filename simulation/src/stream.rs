@@ -197,7 +197,13 @@ impl World {
             return;
         }
         let (Some(own), Some(sender)) = (&mut server.log, sender) else { return };
-        if own.records.len() != at {
+        if own.records.len() < at {
+            // What comes before it was held up: TCP keeps the order.
+            let message = Message::Wal { connection, upto, records: Rc::new(records.to_vec()), at };
+            let (from, to) = (Place::Host(leader), Place::Host(node));
+            return self.after(Duration::from_millis(20), Event::Message { from, to, message });
+        }
+        if own.records.len() > at {
             return;
         }
         own.receive(at, records, &sender);
