@@ -56,6 +56,7 @@ pub(crate) enum Action {
     Launch(Recovering, Configuration),
     Kill,
     Stop,
+    Examine,
     Halt,
     PromoteNames(Configuration),
     Promote,
@@ -147,6 +148,7 @@ impl World {
             }
             Effect::Kill => (self.random.millis(1, 60), Action::Kill),
             Effect::Stop => (self.random.millis(5, 100), Action::Stop),
+            Effect::Examine => (self.random.millis(5, 50), Action::Examine),
             Effect::Halt => (self.random.millis(5, 60), Action::Halt),
             Effect::Promote(configuration) => (self.random.millis(1, 15), Action::PromoteNames(configuration)),
             Effect::Prepare(process) => (self.random.millis(2, 20), Action::Prepare(process)),
@@ -205,6 +207,10 @@ impl World {
                 self.nodes[node].server.standby_signal = true;
             }
             Action::Stop => return self.begin_stop(node),
+            Action::Examine => {
+                let in_order = self.nodes[node].server.process.is_none() && self.nodes[node].server.clean;
+                self.after_stop(node, in_order);
+            }
             Action::Halt => {
                 self.end_server(node);
                 self.nodes[node].server.clean = true;

@@ -193,8 +193,14 @@ impl World {
         let sender = self.nodes[leader].server.log.clone();
         let server = &mut self.nodes[node].server;
         let of_this = |receiver: &Receiver| receiver.connection == connection;
-        if !server.running(now).and_then(|process| process.receiver.as_ref()).is_some_and(of_this) {
+        if !server.process.as_ref().and_then(|process| process.receiver.as_ref()).is_some_and(of_this) {
             return;
+        }
+        if server.running(now).is_none() {
+            // It waits in the buffer of a server that stands still.
+            let message = Message::Wal { connection, upto, records: Rc::new(records.to_vec()), at };
+            let (from, to) = (Place::Host(leader), Place::Host(node));
+            return self.after(Duration::from_millis(100), Event::Message { from, to, message });
         }
         let (Some(own), Some(sender)) = (&mut server.log, sender) else { return };
         if own.records.len() < at {
@@ -223,7 +229,13 @@ impl World {
     /// A receipt arrives at the leader.
     pub(crate) fn flushed(&mut self, leader: usize, node: usize, connection: u64, flushed: usize) {
         let now = self.now;
-        let Some(process) = self.nodes[leader].server.running_mut(now) else { return };
+        let server = &mut self.nodes[leader].server;
+        if server.process.is_some() && server.running(now).is_none() {
+            let message = Message::Flushed { connection, flushed };
+            let (from, to) = (Place::Host(node), Place::Host(leader));
+            return self.after(Duration::from_millis(100), Event::Message { from, to, message });
+        }
+        let Some(process) = server.running_mut(now) else { return };
         let Some(sender) = process.senders.get_mut(&node).filter(|sender| sender.connection == connection) else {
             return;
         };

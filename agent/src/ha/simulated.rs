@@ -17,7 +17,7 @@ use super::{
     machine::order_of,
     order::{Goal, Order},
     rejoin::{Own, Rejoin, rejoin},
-    sight::{Busy, Down, Sight, Standing},
+    sight::{Busy, Down, Sight, Standing, Start},
     state::{ProcessId, Promoting, Record, Role},
 };
 pub use crate::engines::postgres::replication::{
@@ -106,6 +106,8 @@ pub enum Effect {
     Kill,
     /// Shut the gate and stop in order: [`Watcher::stopped`].
     Stop,
+    /// Look whether it was stopped in order: [`Watcher::stopped`].
+    Examine,
     /// Stop a standby for a rewind: [`Watcher::halted`].
     Halt,
     /// Files, a reload, then the promotion: [`Watcher::configured`].
@@ -150,6 +152,8 @@ pub struct Watcher {
     streamed: Duration,
     fork: u64,
     sight: Sight,
+    /// How the next start goes, or the present one.
+    start: Start,
     why: String,
 }
 
@@ -177,7 +181,8 @@ impl Watcher {
             follower_seen: now,
             streamed: now,
             fork: 0,
-            sight: Sight::Starting,
+            sight: Sight::Starting(Start::Plain),
+            start: Start::Plain,
             why: String::new(),
         }
     }
@@ -219,7 +224,7 @@ impl Watcher {
     /// What is told of the member.
     pub fn facts(&self, memory: &Memory, at: Look) -> pb::ReplicaFacts {
         let order = order_of(&memory.0);
-        let told = Told { why: &self.why, fork: self.fork, progress: -1, enforced_rev: self.enforced_rev };
+        let told = Told { why: &self.why, fork: self.fork, progress: -1, enforced_rev: self.enforced_rev, redo: self.redo };
         facts(&self.view(&memory.0, order.as_ref(), at), told)
     }
 
@@ -239,7 +244,7 @@ impl Watcher {
             }
             Seen::Starting(process) => {
                 self.meet(process, at);
-                Sight::Starting
+                Sight::Starting(self.start)
             }
             Seen::Silent(process, since) => {
                 self.meet(process, at);
@@ -266,9 +271,11 @@ impl Watcher {
 
     fn gone(&mut self, at: Look) {
         if self.process.take().is_some() || self.down_since.is_none() {
-            if std::mem::take(&mut self.seen_live) && !self.expected_end {
+            let crashed = std::mem::take(&mut self.seen_live) && !self.expected_end;
+            if crashed {
                 self.crashes.push_back(at.now);
             }
+            self.start = if crashed { Start::AfterCrash } else { Start::Plain };
             self.down_since = Some(at.now);
             (self.applied, self.fenced) = (None, false);
             self.expected_end = false;
@@ -385,6 +392,10 @@ impl Watcher {
                 self.expected_end = true;
                 Effect::Stop
             }
+            Step::Examine => {
+                self.chores_at = Some(at.now);
+                Effect::Examine
+            }
             Step::Halt => {
                 self.busy = Some(Busy::Rewinding);
                 self.expected_end = true;
@@ -497,7 +508,7 @@ impl Watcher {
     pub fn barrier_seen(&self) -> Option<Barrier> {
         match &self.sight {
             Sight::Live(live) => live.barrier,
-            Sight::NoData | Sight::Down(_) | Sight::Starting | Sight::Silent(_) => None,
+            Sight::NoData | Sight::Down(_) | Sight::Starting(_) | Sight::Silent(_) => None,
         }
     }
 

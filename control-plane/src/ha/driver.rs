@@ -151,7 +151,7 @@ impl Ha {
             table.survey();
             let jobs = table.due(now, &proxies);
             let Some(guard) = table.term.as_ref().map(|term| term.guard.clone()) else { return };
-            let reload = std::mem::take(&mut table.reload);
+            let reload = table.to_reload();
             let (noticed, running) = (std::mem::take(&mut table.noticed), std::mem::take(&mut table.running));
             (jobs, reload, noticed, running, guard)
         };
@@ -227,8 +227,8 @@ impl Ha {
             None => table.clusters.get(&id).map(|entry| hosts_of(&entry.cluster)).unwrap_or_default(),
         };
         match found {
-            // A decision that is being stored is newer than what was read, or refused and then read again.
-            _ if table.clusters.get(&id).is_some_and(|entry| entry.busy) => {}
+            // A decision is being stored, before or after what was read: it is read again when that is done.
+            _ if table.clusters.get(&id).is_some_and(|entry| entry.busy) => drop(table.reload.insert(id)),
             Some((cluster, owner)) => table.put(now, id, cluster, owner),
             None => table.forget(id),
         }

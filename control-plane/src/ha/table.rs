@@ -328,6 +328,14 @@ impl Table {
         jobs
     }
 
+    /// Clusters that are to be read anew, but for those whose decision is being stored.
+    pub(super) fn to_reload(&mut self) -> BTreeSet<InstanceId> {
+        let busy = |id: &InstanceId| self.clusters.get(id).is_some_and(|entry| entry.busy);
+        let (later, now) = self.reload.iter().copied().partition(busy);
+        self.reload = later;
+        now
+    }
+
     /// Looks at once at clusters that wait for proxies.
     pub(super) fn hurry_switchovers(&mut self, now: Duration) {
         for entry in self.clusters.values_mut().filter(|entry| matches!(entry.cluster.phase, Phase::Switchover(_))) {

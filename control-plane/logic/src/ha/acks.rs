@@ -120,9 +120,8 @@ fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> 
         }
     };
     let away = |id: &MemberId| link(id).away_for.is_some_and(|since| since >= limit(id));
-    let distrusted = |id: &MemberId| {
-        draft.observed.members.get(id).is_some_and(|seen| seen.facts.state == ReplicaState::Quarantine)
-    };
+    let distrusted =
+        |id: &MemberId| draft.observed.members.get(id).is_some_and(|seen| seen.facts.state == ReplicaState::Quarantine);
     let gone = |id: &MemberId| !counts(id) || away(id) || distrusted(id);
     let mut lost: BTreeSet<MemberId> = set.members.iter().copied().filter(gone).collect();
     let slow = |id: &&MemberId| link(id).slow_for.is_some_and(|since| since >= patience);

@@ -12,10 +12,11 @@ use windlass_core::{id::MemberId, replication::ReplicaState};
 use super::{
     cluster::{AckSet, Cluster, Reign},
     decide::Draft,
-    facts::Facts,
+    facts::{Barrier, Facts},
     happened::Happened,
     observed::Observed,
     phase::{Election, Loss, Phase, Promotion},
+    quorum::Voter,
 };
 
 /// Starts the rebuilding if any agent is ahead.
@@ -35,7 +36,10 @@ fn ahead(cluster: &Cluster, observed: &Observed) -> Option<String> {
         let facts = &seen.facts;
         let epoch = facts.max_epoch > cluster.epoch;
         let rev = facts.max_epoch == cluster.epoch && facts.applied_rev > cluster.rev;
-        (epoch || rev).then(|| {
+        // A barrier of a set that the row does not have: commits may rest on members that it does not know of.
+        let newest = Barrier { epoch: cluster.reign.epoch, rev: cluster.reign.ordered().rev };
+        let barrier = !cluster.reign.is_presumed() && facts.barrier > newest;
+        (epoch || rev || barrier).then(|| {
             format!(
                 "{} has seen epoch {} rev {}, but the metadata has epoch {} rev {}",
                 cluster.name(*id),
@@ -56,7 +60,8 @@ pub(super) fn step(draft: &mut Draft<'_>, nonce: Uuid) {
     let silent: Vec<_> =
         draft.now.members.keys().filter(|id| known.iter().all(|(known, _)| known != *id)).copied().collect();
     let epoch = known.iter().map(|(_, facts)| facts.max_epoch).max().unwrap_or(0).max(draft.now.epoch) + 1;
-    let rev = known.iter().map(|(_, facts)| facts.applied_rev).max().unwrap_or(0).max(draft.now.rev) + 1;
+    let rev = known.iter().map(|(_, facts)| facts.applied_rev.max(facts.barrier.rev)).max();
+    let rev = rev.unwrap_or(0).max(draft.now.rev) + 1;
     let leader =
         known.iter().filter(|(_, facts)| leads(facts)).max_by_key(|(id, facts)| (facts.role_epoch, facts.barrier, *id));
     if let Some((id, facts)) = leader
@@ -99,7 +104,8 @@ fn take_over(draft: &mut Draft<'_>, leader: MemberId, facts: &Facts, epoch: u64,
     draft.happened.push(Happened::Adopted { epoch, leader });
 }
 
-/// Nobody leads, but everybody reported: all are sealed, and whoever has most is promoted.
+/// Nobody leads, but everybody reported: all are sealed, and whoever has most is promoted. What they have is known for
+/// sure only then, so the reign is a presumption until [`learn`] knows better.
 fn elect(draft: &mut Draft<'_>, known: &[(MemberId, Facts)], epoch: u64, rev: u64) {
     let newest = known.iter().map(|(_, facts)| facts.barrier).max().unwrap_or_default();
     let holder = known.iter().filter(|(_, facts)| facts.barrier.epoch == newest.epoch);
@@ -113,4 +119,15 @@ fn elect(draft: &mut Draft<'_>, known: &[(MemberId, Facts)], epoch: u64, rev: u6
     draft.next.rev = rev;
     let cause = "the metadata lost its last changes and nobody leads".to_owned();
     draft.next.phase = Phase::Electing(Election { cause, to: None, loss: Loss::Forbidden });
+}
+
+/// The newest reign that the sealed members know of, if it is newer than what was presumed: servers that did not run when
+/// the row was rebuilt had nothing to say.
+pub(super) fn learn(cluster: &Cluster, voters: &[Voter]) -> Option<Reign> {
+    let presumed = &cluster.reign;
+    let sealed = voters.iter().filter(|voter| voter.sealed && voter.flushed > 0);
+    let newest = sealed.max_by_key(|voter| (voter.barrier, voter.flushed, voter.id))?;
+    let known =
+        Reign { epoch: newest.barrier.epoch, nonce: newest.nonce?, leader: newest.id, sets: presumed.sets.clone() };
+    (presumed.is_presumed() && known.epoch > presumed.epoch).then_some(known)
 }

@@ -271,6 +271,12 @@ impl Reign {
         self.sets.last().expect("a reign always has the set it was ordered")
     }
 
+    /// The metadata lost who led and which sets were in force: the leader is whoever was found to have most, and the set
+    /// is everybody.
+    pub fn is_presumed(&self) -> bool {
+        self.oldest().rev == 0
+    }
+
     /// The oldest set that may be in force. Whoever is promoted must hold its barrier.
     ///
     /// # Panics

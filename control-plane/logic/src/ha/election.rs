@@ -9,6 +9,7 @@ use uuid::Uuid;
 use windlass_core::{id::MemberId, replication::ReplicaState};
 
 use super::{
+    adopt,
     cluster::{AckSet, Cluster, Reign},
     decide::Draft,
     facts::Facts,
@@ -66,6 +67,10 @@ pub(super) fn step(draft: &mut Draft<'_>, election: &Election, nonce: Uuid) {
         Intent::Failover { .. } | Intent::None | Intent::Switchover { .. } | Intent::Rest { .. } => election.to,
     };
     draft.look_again(Duration::from_millis(50));
+    if let Some(reign) = adopt::learn(draft.now, &voters) {
+        draft.next.reign = reign;
+        return;
+    }
     match winner(draft.now, &voters, to) {
         Ok(chosen) => promote(draft, &voters, chosen, nonce),
         Err(why) if forced => force(draft, &voters, to, why, nonce),

@@ -87,7 +87,7 @@ pub(super) fn winner(cluster: &Cluster, voters: &[Voter], to: Option<MemberId>) 
     let floor = if opened { reign.oldest().rev } else { 0 };
     let mut able: Vec<&Voter> = of_reign(voters, reign)
         .filter(|voter| voter.alive && voter.eligible && voter.barrier.rev >= floor)
-        .filter(|voter| voter.id == reign.leader || covered_by(voter, voters, reign))
+        .filter(|voter| voter.id == reign.leader && !reign.is_presumed() || covered_by(voter, voters, reign))
         .collect();
     // The elected leader has all there was before it, even if it died before it wrote a barrier.
     if let (true, Some(previous)) = (able.is_empty(), &cluster.previous) {
