@@ -53,6 +53,7 @@ pub(crate) fn read(wire: &pb::ReplicaFacts) -> Facts {
         starts: wire.starts,
         crashes: wire.crashes,
         must_not_restart: wire.must_not_restart,
+        checkpoint_rev: wire.checkpoint_rev,
         lost_writes: wire.lost_writes.clone(),
         progress_percent: u8::try_from(wire.progress_percent).ok(),
     }

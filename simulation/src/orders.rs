@@ -21,12 +21,13 @@ pub(crate) fn of(instance: InstanceId, cluster: &Cluster) -> Vec<pb::Replication
 
 fn goal(goal: &Goal) -> Wire {
     match goal {
-        Goal::Lead { nonce, acks, acks_needed, barrier_rev, members } => Wire::Lead(pb::Lead {
+        Goal::Lead { nonce, acks, acks_needed, barrier_rev, members, checkpoint_rev } => Wire::Lead(pb::Lead {
             nonce: nonce.to_string(),
             acks: acks.iter().map(ToString::to_string).collect(),
             acks_needed: *acks_needed,
             barrier_rev: *barrier_rev,
             members: members.iter().map(address).collect(),
+            checkpoint_rev: *checkpoint_rev,
         }),
         Goal::Follow { nonce, leader, may_acknowledge, clone_anew, members } => Wire::Follow(pb::Follow {
             nonce: nonce.to_string(),

@@ -224,7 +224,19 @@ impl Watcher {
     /// What is told of the member.
     pub fn facts(&self, memory: &Memory, at: Look) -> pb::ReplicaFacts {
         let order = order_of(&memory.0);
-        let told = Told { why: &self.why, fork: self.fork, progress: -1, enforced_rev: self.enforced_rev, redo: self.redo };
+        // One that was asked for was written before the next look.
+        let asked = order.as_ref().and_then(|order| match &order.goal {
+            Goal::Lead(lead) if matches!(self.sight, Sight::Live(_)) => Some(lead.checkpoint_rev),
+            Goal::Lead(_) | Goal::Follow(_) | Goal::Seal | Goal::Drain | Goal::Rest => None,
+        });
+        let told = Told {
+            why: &self.why,
+            fork: self.fork,
+            progress: -1,
+            enforced_rev: self.enforced_rev,
+            redo: self.redo,
+            checkpointed: asked.unwrap_or(0),
+        };
         facts(&self.view(&memory.0, order.as_ref(), at), told)
     }
 
