@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     app::{Context, proxies},
+    ha::NOT_HERE,
     pki::{SignedCert, peer_proxy},
     routes::{Answer, Backend, Route, State},
 };
@@ -81,6 +82,10 @@ impl ProxyApi {
 
     async fn take_report(&self, request: Request<pb::ReportRequest>) -> Result<pb::ReportResponse, Error> {
         let proxy = Self::peer(&request)?;
+        // Whoever decides must see pauses and evidence, or a switchover would not wait for this proxy.
+        if !self.ctx.ha.decides() {
+            return Err(Error::unavailable(NOT_HERE));
+        }
         let report = request.into_inner();
         let reports = self.ctx.routes.reports();
         if !reports.knows(proxy, &report.session_id) {

@@ -63,6 +63,9 @@ pub(super) struct Shared {
     table: Mutex<Table>,
 }
 
+/// What is told to those who report to a node that does not decide.
+pub const NOT_HERE: &str = "another node of the control plane decides; report to that one";
+
 impl Ha {
     /// Knows nothing yet and decides nothing; see [`Ha::run`].
     pub fn new(db: Db, config: HaConfig, sagas: Waker, routes: Routes) -> Self {
@@ -77,6 +80,11 @@ impl Ha {
         self.shared.due.notify_one();
     }
 
+    /// Whether this node decides. What is reported to another one is not seen by who does.
+    pub fn decides(&self) -> bool {
+        self.table().term.is_some()
+    }
+
     /// Takes a report of a host in, by whichever way it came. The answer is that host's.
     ///
     /// # Errors
@@ -88,7 +96,7 @@ impl Ha {
         let followers = followers(&report);
         let news = table.report(now, host, report);
         let Some(epoch) = table.term.as_ref().map(|term| term.guard.epoch) else {
-            return Err(Error::unavailable("another node of the control plane decides; report to that one"));
+            return Err(Error::unavailable(NOT_HERE));
         };
         let (answer, pace) = answer::answer(&table, host, epoch);
         table.host(host).told = Some((session, pace));

@@ -26,6 +26,6 @@ mod table;
 mod tests;
 mod view;
 
-pub use handle::{Ha, HaConfig, Watch};
+pub use handle::{Ha, HaConfig, NOT_HERE, Watch};
 pub(crate) use handle::{read, write};
 pub use view::{ClusterView, ReplicaView};

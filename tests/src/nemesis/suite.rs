@@ -17,6 +17,7 @@ use crate::checkers::gate::{Barrier, Login};
 use crate::checkers::{self, gap};
 use crate::lab::{Network, Task};
 use crate::site::{PROJECT, Pooling, Site};
+use crate::wait::wait_until;
 use crate::workload::{End, Workload, watch};
 
 /// How long everything may take to be whole again.
@@ -143,7 +144,7 @@ async fn round(site: &mut Site, id: &str, scenario: &Scenario, seed: u64) -> Res
         places.push((client, target));
     }
     let target = places[0].1.clone();
-    Workload::prepare(&target).await.context("tables of the workload")?;
+    wait_until("tables of the workload", WHOLE_LIMIT, async || Workload::prepare(&target).await).await?;
     let workload = Workload::start(&places, scenario.mix, &logs)?;
     let watchers = Watchers::start(site, id).await?;
     tokio::time::sleep(QUIET).await;

@@ -97,6 +97,10 @@ impl Workload {
     /// The server refused.
     pub async fn prepare(target: &Target) -> Result<()> {
         let session = Session::open(target).await?;
+        // A server that was cut off from its clients keeps their sessions for a while, and those keep their locks.
+        let left = "select pg_terminate_backend(pid, 5000) from pg_stat_activity
+                    where application_name = 'nemesis' and usename = current_user and pid <> pg_backend_pid()";
+        session.within(session.client.simple_query(left)).await?;
         let script = format!(
             "drop schema if exists nemesis cascade;
              create schema nemesis;
