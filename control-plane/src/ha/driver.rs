@@ -151,7 +151,7 @@ impl Ha {
             table.survey();
             let jobs = table.due(now, &proxies);
             let Some(guard) = table.term.as_ref().map(|term| term.guard.clone()) else { return };
-            let reload = table.to_reload();
+            let reload = table.take_reloads();
             let (noticed, running) = (std::mem::take(&mut table.noticed), std::mem::take(&mut table.running));
             (jobs, reload, noticed, running, guard)
         };

@@ -329,7 +329,7 @@ impl Table {
     }
 
     /// Clusters that are to be read anew, but for those whose decision is being stored.
-    pub(super) fn to_reload(&mut self) -> BTreeSet<InstanceId> {
+    pub(super) fn take_reloads(&mut self) -> BTreeSet<InstanceId> {
         let busy = |id: &InstanceId| self.clusters.get(id).is_some_and(|entry| entry.busy);
         let (later, now) = self.reload.iter().copied().partition(busy);
         self.reload = later;
