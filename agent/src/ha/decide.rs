@@ -21,7 +21,7 @@ use super::{
 use crate::engines::postgres::replication::{Barrier, Configuration, Gate, Live, Recovering, Slots, Upstream};
 
 /// A follower that does not stream for this long asks the leader whether it still can.
-const STALLED: Duration = Duration::from_secs(5);
+const STALLED: Duration = Duration::from_secs(1);
 
 /// Everything that a decision rests on.
 #[derive(Debug, Clone, Copy)]
@@ -396,6 +396,12 @@ fn trail(view: &View<'_>, order: &Order) -> Step {
     if record.role != known {
         return Step::Become(known);
     }
+    if let Some(Rejoin::Ahead(why)) = view.comparison {
+        return match view.applied {
+            Some(applied) if *applied == alone(follow) => settled(why),
+            Some(_) | None => Step::Configure { configuration: alone(follow), gate: view.standing.gate },
+        };
+    }
     let wanted = configuration(record, view.order);
     let gate = if proven { Gate::Open } else { view.standing.gate };
     if view.applied != Some(&wanted) || view.standing.gate != gate {
@@ -408,8 +414,9 @@ fn trail(view: &View<'_>, order: &Order) -> Step {
     if view.stalled >= STALLED {
         return match view.comparison {
             Some(Rejoin::Copy(why)) => Step::SetAside { why: why.clone(), ordered: None },
-            Some(Rejoin::Point | Rejoin::Rewind { .. } | Rejoin::Wait(_) | Rejoin::Foreign(_)) => {
-                soon("it does not get a connection to the leader")
+            Some(Rejoin::Wait(why) | Rejoin::Ahead(why)) => settled(why),
+            Some(Rejoin::Point | Rejoin::Rewind { .. } | Rejoin::Foreign(_)) => {
+                settled("it does not get a connection to the leader")
             }
             None => Step::Compare,
         };
@@ -439,7 +446,9 @@ fn rejoin(view: &View<'_>, order: &Order) -> Step {
         Sight::NoData => Step::Copy(upstream()),
         Sight::Down(_) if matches!(view.comparison, Some(Rejoin::Rewind { .. })) => match view.comparison {
             Some(Rejoin::Rewind { fork }) => Step::Rewind { upstream: upstream(), fork: *fork },
-            Some(Rejoin::Point | Rejoin::Copy(_) | Rejoin::Wait(_) | Rejoin::Foreign(_)) | None => Step::Compare,
+            Some(Rejoin::Point | Rejoin::Copy(_) | Rejoin::Wait(_) | Rejoin::Ahead(_) | Rejoin::Foreign(_)) | None => {
+                Step::Compare
+            }
         },
         Sight::Down(down) => again(view, down).unwrap_or_else(|| {
             let known = matches!(record.role, Role::Follower(epoch) | Role::Proven(epoch) if epoch == order.epoch);
@@ -454,7 +463,7 @@ fn rejoin(view: &View<'_>, order: &Order) -> Step {
         Sight::Silent(_) => soon("its server does not answer"),
         Sight::Live(live) if !live.recovering => Step::Kill,
         Sight::Live(live) => match view.comparison {
-            _ if !live.is_sealed() => match view.applied {
+            _ if !live.is_sealed() || !live.is_exhausted() => match view.applied {
                 Some(applied) if *applied == alone(follow) => {
                     soon("its former connection ends, and it replays what it has")
                 }
@@ -462,6 +471,7 @@ fn rejoin(view: &View<'_>, order: &Order) -> Step {
             },
             None => Step::Compare,
             Some(Rejoin::Wait(why)) => soon(why),
+            Some(Rejoin::Ahead(why)) => settled(why),
             Some(Rejoin::Point) => Step::Become(Role::Follower(order.epoch)),
             Some(Rejoin::Rewind { .. }) => Step::Halt,
             Some(Rejoin::Copy(why)) => Step::SetAside { why: why.clone(), ordered: None },

@@ -400,6 +400,7 @@ impl Machine {
         };
         self.busy = None;
         self.progress.send_replace(-1);
+        self.failed_copies = if copied.is_ok() { 0 } else { self.failed_copies + 1 };
         copied?;
         self.failpoints.hit("ha.after_copy").await
     }
@@ -535,7 +536,8 @@ fn position(server: &Server, record: &Record, live: &Live) -> Result<Position, E
         system: live.system.clone(),
         timeline: record.timeline,
         history: read_history(&server.site.data, record.timeline)?,
-        end: live.end(),
+        // The end of the last whole record: of a leader that died within one, a part may have arrived.
+        end: live.replayed.unwrap_or_default(),
     })
 }
 

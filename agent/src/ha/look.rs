@@ -47,7 +47,6 @@ impl Machine {
         if let Sight::Live(live) = &self.sight {
             let live = live.clone();
             self.learn(server, &live).await?;
-            self.last_live = Some((Instant::now(), live));
         }
         Ok(())
     }
@@ -86,11 +85,9 @@ impl Machine {
             let incurable = if crashed { incurable(&words) } else { None };
             if crashed {
                 self.count_crash();
-                self.members.replica_happened(
-                    "member.crashed",
-                    self.seat.member(),
-                    format!("{}: {how}; its log ends with: {words}", server.title),
-                );
+                let kind = if how.ends_with("exit code 0") { "member.stopped" } else { "member.crashed" };
+                let message = format!("{}: {how}; its log ends with: {words}", server.title);
+                self.members.replica_happened(kind, self.seat.member(), message);
             }
             self.down = Some(DownSince { at: Instant::now(), how, incurable });
             (self.applied, self.fenced) = (None, false);
@@ -118,7 +115,10 @@ impl Machine {
         }
         let Some(reader) = &mut self.reader else { return Sight::Starting(self.start) };
         match tokio::time::timeout(SILENT, reader.read()).await {
-            Ok(Ok(live)) => Sight::Live(Box::new(live)),
+            Ok(Ok(live)) => {
+                self.last_live = Some((Instant::now(), Box::new(live.clone())));
+                Sight::Live(Box::new(live))
+            }
             Ok(Err(_)) | Err(_) => {
                 self.reader = None;
                 silent(self)

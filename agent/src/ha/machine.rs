@@ -37,10 +37,11 @@ use crate::{
 };
 
 /// Between looks while something is about to change, and while nothing is.
-const SOON: Duration = Duration::from_millis(20);
+const SOON: Duration = Duration::from_millis(10);
 const SETTLED: Duration = Duration::from_millis(200);
 /// After an error.
 const AFTER_ERROR: Duration = Duration::from_millis(250);
+const LONGEST_AFTER_ERROR: Duration = Duration::from_secs(60);
 /// How long the outcome of a comparison is believed, and one that says to wait.
 const BELIEVED: Duration = Duration::from_secs(2);
 const BELIEVED_WAIT: Duration = Duration::from_millis(60);
@@ -70,6 +71,8 @@ pub(super) struct Machine {
     pub(super) prepared: Option<ProcessId>,
     pub(super) busy: Option<Busy>,
     pub(super) progress: Progress,
+    /// Copies that failed in a row.
+    pub(super) failed_copies: u32,
     pub(super) chores_at: Option<Instant>,
     nudged: Option<Instant>,
     pub(super) last_live: Option<(Instant, Box<Live>)>,
@@ -142,6 +145,7 @@ impl Machine {
             prepared: None,
             busy: None,
             progress: Progress::new(-1),
+            failed_copies: 0,
             chores_at: None,
             nudged: None,
             last_live: None,
@@ -183,13 +187,19 @@ impl Machine {
                 }
                 self.busy = None;
                 self.why = error.message.clone();
-                Some(AFTER_ERROR)
+                Some(self.after_error())
             });
             if let Some(pause) = pause {
                 self.tell();
                 self.pause(pause).await;
             }
         }
+    }
+
+    /// A copy is not begun again and again: each attempt fills the leader's network and this host's disk.
+    fn after_error(&self) -> Duration {
+        let doubled = AFTER_ERROR.saturating_mul(2u32.saturating_pow(self.failed_copies.min(10)));
+        doubled.min(LONGEST_AFTER_ERROR)
     }
 
     async fn pause(&self, pause: Duration) {
@@ -246,7 +256,12 @@ impl Machine {
     fn view<'a>(&'a self, record: &'a Record, order: Option<&'a Order>) -> View<'a> {
         let rev = order.map_or(0, |order| order.rev);
         let believed = |comparison: &&Comparison| {
-            let limit = if matches!(comparison.outcome, Rejoin::Wait(_)) { BELIEVED_WAIT } else { BELIEVED };
+            let limit = match comparison.outcome {
+                Rejoin::Wait(_) => BELIEVED_WAIT,
+                Rejoin::Point | Rejoin::Rewind { .. } | Rejoin::Copy(_) | Rejoin::Foreign(_) => BELIEVED,
+                // Until another order: a leader that lost something soon has as much again.
+                Rejoin::Ahead(_) => Duration::MAX,
+            };
             comparison.rev == rev && (comparison.at.elapsed() < limit || matches!(self.sight, Sight::Down(_)))
         };
         View {

@@ -21,6 +21,9 @@ pub(super) enum Rejoin {
     Copy(String),
     /// Not now, and why.
     Wait(String),
+    /// It has more than its leader. It must not follow: once the leader has written as much again, the two would stream
+    /// as if they were one.
+    Ahead(String),
     /// The data is of another cluster: nothing is done by itself.
     Foreign(String),
 }
@@ -67,6 +70,11 @@ pub(super) fn rejoin(epoch: u64, follow: &Follow, own: &Own, leader: &Leader) ->
             Rejoin::Copy(format!("the leader no longer has the log from {} on", own.position.end))
         }
         Relation::Part => Rejoin::Point,
+        // A disk that went back in time, perhaps. What this member has may be the only copy of acknowledged writes.
+        Relation::Ahead => Rejoin::Ahead(format!(
+            "it has the log up to {}, and the leader on the same timeline only up to {}: the leader lost writes",
+            own.position.end, leader.position.end
+        )),
         Relation::Collision => Rejoin::Copy("its history has the leader's timelines, but is another".to_owned()),
         Relation::Diverged(fork) if own.rewound => {
             Rejoin::Copy(format!("it was rewound for this epoch and still goes its own way behind {fork}"))
@@ -157,6 +165,12 @@ mod tests {
         assert!(matches!(other, Rejoin::Copy(_)), "{other:?}");
         let earlier = case(position(2, 90, 95), |_, _| ());
         assert!(matches!(earlier, Rejoin::Copy(_)), "{earlier:?}");
+    }
+
+    #[test]
+    fn what_a_leader_lost_is_never_thrown_away() {
+        let waits = case(position(2, 100, 501), |_, _| ());
+        assert!(matches!(&waits, Rejoin::Ahead(why) if why.contains("lost writes")), "{waits:?}");
     }
 
     #[test]

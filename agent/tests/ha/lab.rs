@@ -131,7 +131,8 @@ impl Lab {
             member_id: self.nodes[index].goal.member_id.clone(),
             epoch,
             rev: self.next_rev(),
-            fence_after: Some(pbjson_types::Duration { seconds: 5, nanos: 0 }),
+            // No control plane is heard here: only the test of fencing wants it.
+            fence_after: Some(pbjson_types::Duration { seconds: 3600, nanos: 0 }),
             goal: Some(goal),
         }
     }

@@ -166,6 +166,7 @@ fn each(mut check: impl FnMut(&Case, &Step)) {
                                 Some(Rejoin::Rewind { fork: Lsn(1) }),
                                 Some(Rejoin::Copy("so".into())),
                                 Some(Rejoin::Wait("so".into())),
+                                Some(Rejoin::Ahead("so".into())),
                             ] {
                                 for (gate, fenced, confirmed, isolation) in [
                                     (Gate::Shut, false, Confirmed::Yes, heard),

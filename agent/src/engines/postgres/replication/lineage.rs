@@ -48,6 +48,8 @@ pub enum Relation {
     Part,
     /// It went its own way behind the position.
     Diverged(Lsn),
+    /// It has more than the leader on the leader's own timeline: the leader lost something.
+    Ahead,
     /// It cannot be told apart by positions; or a rewind cannot see the difference.
     Collision,
     /// It is of another cluster.
@@ -73,8 +75,7 @@ pub fn relation(mine: &Position, leader: &Position, shared: Shared) -> Relation 
             (true, _) if own.end <= theirs.end => {
                 return if shared == Shared::Yes { Relation::Part } else { Relation::Collision };
             }
-            // On one and the same timeline a rewind sees nothing to do.
-            (true, true) => return Relation::Collision,
+            (true, true) => return if shared == Shared::Yes { Relation::Ahead } else { Relation::Collision },
             (true, false) => return Relation::Diverged(fork),
             (false, _) if own.end == theirs.end && !last_theirs => {}
             (false, _) => {
@@ -168,8 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_leader_on_its_own_timeline_is_no_part() {
-        assert_eq!(compare(&at(1, &[], 201), &at(1, &[], 200)), Relation::Collision);
+    fn more_than_the_leader_on_its_own_timeline_is_told_apart() {
+        assert_eq!(compare(&at(1, &[], 201), &at(1, &[], 200)), Relation::Ahead);
+        assert_eq!(relation(&at(1, &[], 201), &at(1, &[], 200), Shared::No), Relation::Collision);
     }
 
     #[test]
