@@ -2,7 +2,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,11 +10,9 @@ use windlass_core::{Error, Reason};
 
 use super::{
     decide::Step,
-    machine::{Comparison, Machine},
+    machine::Machine,
     order::{Goal, Order},
     quarantine,
-    rejoin::{Own, rejoin},
-    seat::Seat,
     sight::{Busy, Sight, Start},
     state::{Promoting, Record, Role},
 };
@@ -25,9 +22,8 @@ use crate::{
         postgres::{
             Postgres,
             replication::{
-                ClusterState, Configuration, Divergence, Follows, Gate, Live, Lsn, Position, Reader, Recovering,
-                Upstream, clone, end_of_wal, files as role_files, files_in_data, look_at_leader, mark, read_control,
-                read_history, rewind,
+                ClusterState, Configuration, Follows, Gate, Lsn, Reader, Recovering, end_of_wal, files as role_files,
+                files_in_data, mark, read_control,
             },
         },
     },
@@ -236,7 +232,7 @@ impl Machine {
     }
 
     /// Ends the server without waiting for anybody, and makes sure that it can only come back as a standby.
-    async fn kill(&mut self, server: &Server) -> Result<(), Error> {
+    pub(super) async fn kill(&mut self, server: &Server) -> Result<(), Error> {
         self.expected_end = true;
         self.host.signal(&server.unit, Signal::QUIT).await?;
         if tokio::time::timeout(LAST_BREATH, self.host.ended(&server.unit)).await.is_err() {
@@ -340,142 +336,6 @@ impl Machine {
         Ok(())
     }
 
-    async fn compare(&mut self, server: &Server, record: &Record, order: Option<&Order>) -> Result<(), Error> {
-        let Some((order, follow)) = order.and_then(|order| match &order.goal {
-            Goal::Follow(follow) => Some((order, follow)),
-            Goal::Lead(_) | Goal::Seal | Goal::Drain | Goal::Rest => None,
-        }) else {
-            return Ok(());
-        };
-        let Sight::Live(live) = self.sight.clone() else { return Ok(()) };
-        let own = Own {
-            position: position(server, record, &live)?,
-            barrier: live.barrier,
-            promoting: record.promoting,
-            rewound: record.rewound_for == order.epoch,
-        };
-        let from = Some((own.position.timeline, own.position.end));
-        let leader = look_at_leader(server, &follow.leader, live.barrier, from).await?;
-        let outcome = rejoin(order.epoch, follow, &own, &leader);
-        tracing::debug!(member = %record.member, ?own, ?leader, ?outcome, "compared with the leader");
-        self.comparison = Some(Comparison { rev: order.rev, at: Instant::now(), outcome });
-        Ok(())
-    }
-
-    async fn copy(&mut self, server: &Server, upstream: &Upstream, order: Option<&Order>) -> Result<(), Error> {
-        let Some((order, leader)) = order.and_then(|order| match &order.goal {
-            Goal::Follow(follow) => Some((order, &follow.leader)),
-            Goal::Lead(_) | Goal::Seal | Goal::Drain | Goal::Rest => None,
-        }) else {
-            return Ok(());
-        };
-        self.busy = Some(Busy::Copying);
-        self.tell();
-        let seen = look_at_leader(server, leader, None, None).await?;
-        if seen.recovering || seen.epoch != Some(order.epoch) {
-            self.busy = None;
-            return Err(Error::unavailable(format!(
-                "{}:{} does not lead epoch {} yet",
-                leader.address, leader.port, order.epoch
-            )));
-        }
-        // Before there is data: data without a role would not be trusted.
-        let epoch = order.epoch;
-        self.seat
-            .update(|record| {
-                (record.role, record.promoting, record.opened) = (Role::Demoted(epoch), None, None);
-                (record.distrust, record.stopped_at) = (String::new(), None);
-            })
-            .await?;
-        let scratch = self.seat.replica.root.join("data.new");
-        let (cancel, progress) = (self.leave.child_token(), self.progress.clone());
-        let copied = {
-            let copying = clone(server, upstream, &scratch, &progress, &cancel);
-            let telling = watch_progress(self);
-            tokio::select! {
-                copied = copying => copied,
-                () = telling => Err(Error::unavailable("a newer order came")),
-                () = newer_order(self.seat.clone(), order.rev) => Err(Error::unavailable("a newer order came")),
-            }
-        };
-        self.busy = None;
-        self.progress.send_replace(-1);
-        self.failed_copies = if copied.is_ok() { 0 } else { self.failed_copies + 1 };
-        copied?;
-        self.failpoints.hit("ha.after_copy").await
-    }
-
-    async fn rewind(
-        &mut self,
-        server: &Server,
-        record: &Record,
-        upstream: &Upstream,
-        fork: Lsn,
-        order: Option<&Order>,
-    ) -> Result<(), Error> {
-        let (rev, epoch) = order.map_or((0, 0), |order| (order.rev, order.epoch));
-        self.busy = Some(Busy::Rewinding);
-        self.tell();
-        let aside = quarantine::add(&self.seat.replica.root)?;
-        let marker = marker(&self.seat.replica.root);
-        files::write_durably(&marker, b"a rewind is under way\n")?;
-        self.failpoints.hit("ha.after_marker").await?;
-        let segment = self.last_segment();
-        let (cancel, divergence) =
-            (self.leave.child_token(), Divergence { timeline: record.timeline, fork, segment, aside: &aside });
-        let rewound = tokio::select! {
-            rewound = rewind(server, upstream, divergence, &cancel) => rewound,
-            () = newer_order(self.seat.clone(), rev) => Err(Error::unavailable("a newer order came")),
-        };
-        self.busy = None;
-        self.comparison = None;
-        let rewound = match rewound {
-            Ok(rewound) => rewound,
-            // The marker stays: the directory is copied anew.
-            Err(error) => return Err(error),
-        };
-        self.failpoints.hit("ha.after_rewind").await?;
-        if !rewound.lost_writes.is_empty() {
-            let message = format!("{}: {}", server.title, rewound.lost_writes);
-            self.members.replica_happened("member.rewound", record.member, message);
-        }
-        self.seat
-            .update(|record| {
-                record.rewound_for = epoch;
-                record.lost_writes = rewound.lost_writes.clone();
-                // Rewound from a leader that writes, it is whole only with WAL that is still to be streamed: started as a
-                // standby of nobody it would wait for ever.
-                (record.role, record.promoting, record.stopped_at) = (Role::Follower(epoch), None, None);
-            })
-            .await?;
-        windlass_kit::files::remove(&marker)
-    }
-
-    fn last_segment(&self) -> u64 {
-        const USUAL: u64 = 16 << 20;
-        self.segment.max(if self.segment == 0 { USUAL } else { 0 })
-    }
-
-    /// Puts the data where nothing starts it.
-    async fn set_aside(&mut self, server: &Server, why: &str, ordered: Option<u64>) -> Result<(), Error> {
-        tracing::warn!(member = %self.seat.member(), why, "the member's data is put aside");
-        self.kill(server).await?;
-        if server.site.data.exists() {
-            let aside = quarantine::add(&self.seat.replica.root)?;
-            files::move_durably(&server.site.data, &aside.join("data"))?;
-        }
-        self.failpoints.hit("ha.after_set_aside").await?;
-        windlass_kit::files::remove(&marker(&self.seat.replica.root))?;
-        self.comparison = None;
-        self.seat
-            .update(|record| {
-                record.copied_anew = ordered.unwrap_or(record.copied_anew);
-                (record.distrust, record.stopped_at, record.promoting) = (String::new(), None, None);
-                record.role = Role::Demoted(record.max_epoch);
-            })
-            .await
-    }
-
     /// Whether an order of the other kind wants another process: gate shut, stopped in order, started again.
     pub(super) async fn must_restart(&mut self, server: &Server) -> Result<bool, Error> {
         let Some(process) = self.process else { return Ok(false) };
@@ -528,32 +388,4 @@ async fn end_of_log(server: &Server, received: Option<Lsn>) -> Result<Option<Lsn
         ClusterState::ShutDownInRecovery => Some(received.unwrap_or(control.redo)),
         ClusterState::InUse => None,
     })
-}
-
-/// Where a standby stands.
-fn position(server: &Server, record: &Record, live: &Live) -> Result<Position, Error> {
-    Ok(Position {
-        system: live.system.clone(),
-        timeline: record.timeline,
-        history: read_history(&server.site.data, record.timeline)?,
-        // The end of the last whole record: of a leader that died within one, a part may have arrived.
-        end: live.replayed.unwrap_or_default(),
-    })
-}
-
-/// Returns when another order was taken.
-async fn newer_order(seat: Arc<Seat>, rev: u64) {
-    while seat.record().applied_rev == rev {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Tells the progress now and then. Never returns.
-async fn watch_progress(machine: &Machine) {
-    let mut progress = machine.progress.subscribe();
-    while progress.changed().await.is_ok() {
-        machine.tell();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    std::future::pending().await
 }

@@ -15,6 +15,7 @@
 
 mod barrier;
 mod checkpoint;
+mod data;
 mod decide;
 mod effects;
 mod facts;
