@@ -11,6 +11,8 @@
 mod agent;
 mod check;
 mod control;
+mod deciding;
+mod ending;
 mod facts;
 mod faults;
 mod log;

@@ -64,7 +64,15 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "anyhow",
-        &["windlass-control-plane", "windlass-agent", "windlass-proxy", "windlass-cli", "windlass-tests", "xtask"],
+        &[
+            "windlass-control-plane",
+            "windlass-agent",
+            "windlass-proxy",
+            "windlass-cli",
+            "windlass-simulation",
+            "windlass-tests",
+            "xtask",
+        ],
         "libraries give windlass_core::Error",
     ),
 ];
