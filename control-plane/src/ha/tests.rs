@@ -150,7 +150,9 @@ impl Fleet {
         let upstream = pb::Upstream { member_id: other, streaming: alive, ..Default::default() };
         let state = match cluster.phase {
             Phase::Electing(_) => pb::ReplicaState::Sealed,
-            _ => pb::ReplicaState::Standby,
+            Phase::Steady | Phase::Promoting(_) | Phase::Switchover(_) | Phase::Reconciling | Phase::Resting(_) => {
+                pb::ReplicaState::Standby
+            }
         };
         pb::ReplicaFacts { state: state.into(), upstream: Some(upstream), ..known }
     }

@@ -46,7 +46,7 @@ fn open<'a>(ctx: &'a mut StepContext, data: &'a mut Data) -> StepFuture<'a> {
     Box::pin(async move {
         match change::take_back(ctx, data, Restart::No).await? {
             Progress::Done(_) if data.before.power == Power::On => change::open(ctx, data).await,
-            other => Ok(other),
+            waits @ (Progress::Done(_) | Progress::Wait(_) | Progress::Later(..)) => Ok(waits),
         }
     })
 }

@@ -100,7 +100,7 @@ pub(super) enum Applied {
     /// A host could not, or did not answer.
     Failed {
         /// Which member.
-        member: MemberRow,
+        member: Box<MemberRow>,
         /// Why.
         error: Error,
     },
@@ -150,7 +150,7 @@ pub(super) async fn apply_goals(
             CommandOutcome::Pending => waiting.push(member.host_name.as_str()),
             CommandOutcome::Failed(error) => {
                 let error = on_host(error, &member.host_name);
-                return Ok(Applied::Failed { member: member.clone(), error });
+                return Ok(Applied::Failed { member: Box::new(member.clone()), error });
             }
             CommandOutcome::Succeeded(facts) => {
                 observe::facts_tx(ctx.tx(), member, &facts).await?;

@@ -217,7 +217,7 @@ pub(in crate::api) fn update(
         parameters,
         labels: mask.has("labels").then(|| given.labels.clone()),
         deletion_protection: mask.has("deletion_protection").then_some(given.deletion_protection),
-        replication: replication::change(given.replication.clone().unwrap_or_default(), |path| mask.has(path)),
+        replication: replication::change(given.replication.unwrap_or_default(), |path| mask.has(path)),
     })
 }
 
