@@ -17,12 +17,25 @@ pub(super) struct Teller<'a> {
     pub(super) instance: InstanceId,
     pub(super) before: &'a Cluster,
     pub(super) next: &'a Cluster,
+    /// Why the last leader was given up, as far as this node knows.
+    pub(super) cause: &'a str,
 }
 
 impl Teller<'_> {
     /// The events of what happened.
     pub(super) fn events(&self, happened: &[Happened]) -> Vec<NewEvent> {
-        happened.iter().map(|happened| self.whole(self.tell(happened))).collect()
+        let told = happened.iter().flat_map(|happened| [self.sealed(happened), Some(self.tell(happened))]);
+        told.flatten().map(|event| self.whole(event)).collect()
+    }
+
+    /// Enough members were sealed: known only together with who is promoted.
+    fn sealed(&self, happened: &Happened) -> Option<NewEvent> {
+        let (Happened::Promoted { epoch, .. }, "failover") = (happened, change(&self.next.phase)) else { return None };
+        let timeline = self.next.timeline.as_ref()?;
+        let took = timeline.sealed?.duration_since(timeline.detected).as_millis();
+        let event =
+            self.info("failover.sealed", "enough members promised to follow nobody of a lower epoch".to_owned());
+        Some(with(event, [("epoch", epoch.to_string()), ("took_ms", took.to_string())]))
     }
 
     fn whole(&self, event: NewEvent) -> NewEvent {
@@ -57,10 +70,7 @@ impl Teller<'_> {
                 let who = if acks.is_empty() { "it starts alone".to_owned() } else { acked(self.next, acks) };
                 let kind = format!("{}.promoted", change(&self.next.phase));
                 let event = self.info(&kind, format!("{} is promoted; {who}", self.name(*leader)));
-                let sealed = self.next.timeline.as_ref().and_then(|timeline| timeline.sealed);
-                let mut data = vec![("epoch", epoch.to_string()), ("member", leader.to_string())];
-                data.extend(sealed.map(|sealed| ("sealed_time", sealed.to_string())));
-                with(event, data)
+                with(event, [("epoch", epoch.to_string()), ("member", leader.to_string())])
             }
             Happened::Opened { epoch, leader, rto_ms, timeline } => {
                 self.opened(*epoch, *leader, *rto_ms, timeline.as_ref())
@@ -133,6 +143,9 @@ impl Teller<'_> {
         if let Some(ms) = rto_ms {
             data.extend([("opened_ms", ms.to_string()), ("rto_ms", ms.to_string())]);
         }
+        if kind == "failover.finished" && !self.cause.is_empty() {
+            data.push(("reason", self.cause.to_owned()));
+        }
         with(event, data)
     }
 }
@@ -157,7 +170,7 @@ pub(super) fn noticed(
     } else if before.state == ReplicaState::Fenced && now.state == ReplicaState::Open {
         NewEvent::info("primary.unfenced", target, format!("{name} takes writes again"))
     } else if became(ReplicaState::Crashed) {
-        NewEvent::warning("member.crashed", target, format!("the server of {name} died{because}"))
+        NewEvent::warning("member.crashed", target, format!("the server of {name} does not serve{because}"))
     } else if became(ReplicaState::Quarantine) {
         NewEvent::error("replica.quarantined", target, format!("the data of {name} is not trusted{because}"))
     } else if became(ReplicaState::Rejoining) {

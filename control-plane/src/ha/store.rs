@@ -26,7 +26,7 @@ impl Ha {
     /// # Errors
     /// `FENCED` when the lease is lost, `CONFLICT` when the row was changed by somebody else; those of the database.
     pub(super) async fn store(&self, guard: &Guard, job: Job) -> Result<(), Error> {
-        let Job { instance, owner, before, next, happened } = job;
+        let Job { instance, owner, before, next, happened, cause } = job;
         let (old, new) = (write(instance, &before)?, write(instance, &next)?);
         let sent = Instant::now();
         let mut tx = self.shared.db.guarded(guard).await?;
@@ -42,7 +42,8 @@ impl Ha {
                 "the cluster was changed by somebody else",
             ));
         }
-        for event in (Teller { owner: &owner, instance, before: &before, next: &next }).events(&happened) {
+        let teller = Teller { owner: &owner, instance, before: &before, next: &next, cause: &cause };
+        for event in teller.events(&happened) {
             event_add_tx(&mut tx, event).await?;
         }
         tx.commit().await?;

@@ -81,6 +81,8 @@ pub(super) struct Entry {
     /// The newest facts, as they came.
     pub(super) facts: BTreeMap<MemberId, (Facts, Duration)>,
     pub(super) waits: Vec<String>,
+    /// Why the last leader was given up.
+    pub(super) cause: String,
     tracker: Tracker,
     look_at: Duration,
     /// A decision is being stored.
@@ -95,6 +97,8 @@ pub(super) struct Job {
     pub(super) before: Cluster,
     pub(super) next: Cluster,
     pub(super) happened: Vec<Happened>,
+    /// Why the last leader was given up.
+    pub(super) cause: String,
 }
 
 #[derive(Debug, Default)]
@@ -170,6 +174,7 @@ impl Table {
             owner: owner.clone(),
             facts: BTreeMap::new(),
             waits: Vec::new(),
+            cause: String::new(),
             tracker: Tracker::default(),
             look_at: now,
             busy: false,
@@ -390,7 +395,13 @@ impl Entry {
     /// What is to be stored; nothing else is decided meanwhile.
     fn job(&mut self, instance: InstanceId, next: Cluster, happened: Vec<Happened>) -> Job {
         self.busy = true;
-        Job { instance, owner: self.owner.clone(), before: self.cluster.clone(), next, happened }
+        for happened in &happened {
+            if let Happened::Detected { cause, .. } = happened {
+                self.cause.clone_from(cause);
+            }
+        }
+        let (owner, before, cause) = (self.owner.clone(), self.cluster.clone(), self.cause.clone());
+        Job { instance, owner, before, next, happened, cause }
     }
 
     /// Takes facts of a member in. True if a decision may follow; and what is worth an event.

@@ -10,14 +10,16 @@ use windlass_core::{
 };
 use windlass_db::{
     Guard,
+    events::NewEvent,
     ha::{ClusterOwner, PeerHost},
     testing::TestDb,
 };
-use windlass_logic::ha::{Cluster, Happened, Kind, Member, Phase, Stay};
+use windlass_logic::ha::{Cluster, Kind, Member, Phase, Stay};
 use windlass_proto::agent::v1::{self as pb, replication_order::Goal};
 
 use super::{
     answer::answer,
+    events::Teller,
     handle::{Ha, HaConfig, Watch},
     table::{Job, Table},
 };
@@ -33,6 +35,7 @@ struct Fleet {
     members: [MemberId; 2],
     instance: InstanceId,
     sequence: u64,
+    told: Vec<NewEvent>,
 }
 
 impl Fleet {
@@ -55,12 +58,12 @@ impl Fleet {
         let now = 10_000 * MS;
         table.begin(now, guard(), vec![(instance, cluster, owner())]);
         table.survey();
-        Self { table, now, hosts, members, instance, sequence: 0 }
+        Self { table, now, hosts, members, instance, sequence: 0, told: Vec::new() }
     }
 
     /// Every living host reports, as a healthy cluster would; decisions are taken as if they were stored.
-    fn round(&mut self, dead: &[usize]) -> Vec<Happened> {
-        let mut happened = Vec::new();
+    fn round(&mut self, dead: &[usize]) -> Vec<NewEvent> {
+        let mut told = Vec::new();
         for n in 0..self.hosts.len() {
             if !dead.contains(&n) {
                 self.report(n, dead);
@@ -71,12 +74,13 @@ impl Fleet {
             if jobs.is_empty() {
                 break;
             }
-            for Job { instance, owner, next, happened: told, .. } in jobs {
-                happened.extend(told);
+            for Job { instance, owner, before, next, happened, cause } in jobs {
+                let teller = Teller { owner: &owner, instance, before: &before, next: &next, cause: &cause };
+                told.extend(teller.events(&happened));
                 self.table.put(self.now, instance, next, owner);
             }
         }
-        happened
+        told
     }
 
     fn report(&mut self, n: usize, dead: &[usize]) {
@@ -166,7 +170,9 @@ impl Fleet {
         let begun = self.now;
         for _ in 0..rounds {
             self.now += 100 * MS;
-            if self.round(dead).iter().any(|happened| matches!(happened, Happened::Detected { .. })) {
+            let told = self.round(dead);
+            self.told.extend(told.iter().cloned());
+            if told.iter().any(|event| event.kind == "failover.detected") {
                 return Some(self.now - begun);
             }
         }
@@ -210,6 +216,24 @@ fn a_dead_host_is_replaced_within_its_detection_time_and_a_living_one_never() {
     fleet.run(5, &[0]);
     assert_eq!(fleet.cluster().primary(), Some(fleet.members[1]));
     assert_eq!(fleet.cluster().epoch, 2);
+}
+
+#[test]
+fn a_failover_is_told_step_by_step_with_its_times_and_why() {
+    let mut fleet = Fleet::new();
+    fleet.run(30, &[]);
+    fleet.told.clear();
+    fleet.run(50, &[0]).expect("noticed");
+    fleet.run(5, &[0]);
+    let kinds: Vec<_> =
+        fleet.told.iter().map(|event| event.kind.as_str()).filter(|k| k.starts_with("failover")).collect();
+    assert_eq!(kinds, ["failover.detected", "failover.sealed", "failover.promoted", "failover.finished"]);
+    let finished = fleet.told.iter().find(|event| event.kind == "failover.finished").expect("told");
+    for key in ["detected_ms", "sealed_ms", "promoted_ms", "opened_ms", "rto_ms", "reason", "epoch", "member"] {
+        assert!(finished.data.contains_key(key), "{key} of {:?}", finished.data);
+    }
+    assert!(finished.data["reason"].contains("silent"), "{:?}", finished.data);
+    assert_eq!(finished.instance, Some(fleet.instance));
 }
 
 #[test]
