@@ -346,3 +346,45 @@ impl Network {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use windlass_kit::config::parse;
+
+    use super::*;
+
+    #[test]
+    fn every_wrong_value_is_named_at_once() {
+        let text = "state_dir = \"here\"\ndomain = \"a b\"\nproxy_name = \"Not A Name\"\n[tls]\ncert_file = \"/c\"\n\
+                    [fixed_ports]\n6001 = \"db\"\n[limits]\nclients = 0\n[proxy_protocol]\ntrusted = [\"10.0.0.0/40\"]\n\
+                    [hold]\nbytes = \"much\"\ntime = \"2h\"\n";
+        let error = parse::<Config>(text, "proxy.toml").expect("parses").check().expect_err("wrong");
+        let fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
+        let expected = [
+            "state_dir",
+            "endpoints",
+            "tls",
+            "address",
+            "domain",
+            "limits.clients",
+            "hold.time",
+            "proxy_name",
+            "fixed_ports",
+            "proxy_protocol.trusted",
+            "hold.bytes",
+        ];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn networks_contain_what_begins_with_their_bits() {
+        let contains = |network: &str, address: &str| {
+            Network::parse(network).expect(network).contains(address.parse().expect(address))
+        };
+        assert!(contains("10.0.0.0/8", "10.255.0.1") && !contains("10.0.0.0/8", "11.0.0.1"));
+        assert!(contains("10.1.2.3", "10.1.2.3") && !contains("10.1.2.3", "10.1.2.4"));
+        assert!(contains("10.0.0.0/8", "::ffff:10.0.0.1"), "a socket of both families");
+        assert!(contains("0.0.0.0/0", "1.2.3.4") && !contains("0.0.0.0/0", "::1"));
+        assert!(contains("2001:db8::/32", "2001:db8::1") && contains("::/0", "::1"));
+    }
+}

@@ -120,3 +120,49 @@ impl Drop for Place<'_> {
         self.instance.metrics.held.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::{RouteTable, testing::route};
+
+    fn paused(table: &RouteTable) -> (Route, Arc<Instance>) {
+        let paused = Route { state: State::Paused("failover".to_owned()), ..route("db", 1, 1) };
+        (paused.clone(), table.put(paused).expect("new"))
+    }
+
+    fn budget(clients: u64, bytes: u64) -> Budget {
+        Budget { clients, bytes, time: Duration::from_secs(5) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_held_client_goes_on_with_the_route_and_not_longer_than_its_time() {
+        let metrics = Arc::new(Metrics::new());
+        let table = RouteTable::new(metrics.clone());
+        let (route, instance) = paused(&table);
+        let hold = Hold::new(budget(10, 1000), metrics.clone());
+        assert_eq!(hold.until(&instance, 10, |_| true).await, Err(Unheld::TooLong(Duration::from_secs(5))));
+        let (held, ()) = tokio::join!(hold.until(&instance, 10, |route| route.epoch == 2), async {
+            table.put(Route { epoch: 2, state: State::Open, ..route.clone() }).expect("open");
+        });
+        assert_eq!(held.expect("open").epoch, 2);
+        table.put(Route { epoch: 3, state: State::Closed("stopped".to_owned()), ..route }).expect("closed");
+        assert_eq!(hold.until(&instance, 0, |_| true).await, Err(Unheld::Closed("stopped".to_owned())));
+        assert_eq!((metrics.held.get(), metrics.held_bytes.get(), instance.metrics.held.get()), (0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_budget_bounds_clients_and_bytes() {
+        let metrics = Arc::new(Metrics::new());
+        let table = RouteTable::new(metrics.clone());
+        let (_, instance) = paused(&table);
+        let hold = Hold::new(budget(2, 100), metrics);
+        let wait = |bytes| hold.until(&instance, bytes, |_| true);
+        let outcomes = tokio::join!(wait(40), wait(40), wait(1));
+        assert_eq!(outcomes.2, Err(Unheld::Full), "three clients");
+        assert!(matches!(outcomes.0, Err(Unheld::TooLong(_))), "those that were held are not harmed");
+        let outcomes = tokio::join!(wait(60), wait(60));
+        assert_eq!(outcomes.1, Err(Unheld::Full), "120 bytes");
+        assert!(matches!(wait(100).await, Err(Unheld::TooLong(_))), "the budget was given back");
+    }
+}

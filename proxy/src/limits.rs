@@ -123,3 +123,38 @@ fn full(of: &str, most: u32, setting: &str) -> Error {
         format!("{of} has {most} clients already, which is the most; close some or raise {setting}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        metrics::Metrics,
+        routes::{Route, RouteTable, Settings, testing::route},
+    };
+
+    #[test]
+    fn each_limit_is_named_and_places_come_back() {
+        let table = RouteTable::new(Arc::new(Metrics::new()));
+        let small = route("small", 1, 1);
+        let settings = Settings { max_clients: Some(1), ..small.settings.clone() };
+        let small = table.put(Route { settings, ..small }).expect("new");
+        let usual = table.put(route("usual", 1, 1)).expect("new");
+        let limits = Limits::new(Most { clients: 4, clients_per_instance: 3, clients_per_user: 2, backends: 9 });
+        let refused = |instance, user| {
+            let error = limits.admit(instance, user).expect_err("refused");
+            assert_eq!(error.reason, Reason::QuotaExceeded);
+            error.message
+        };
+        let a = limits.admit(&usual, "a").expect("room");
+        let _a2 = limits.admit(&usual, "a").expect("room");
+        assert!(refused(&usual, "a").contains("user a has 2 clients"));
+        let _b = limits.admit(&usual, "b").expect("room");
+        assert!(refused(&usual, "c").contains("instance usual.shop has 3 clients"));
+        let _small = limits.admit(&small, "a").expect("room");
+        assert!(refused(&small, "b").contains("this proxy has 4 clients"));
+        drop(a);
+        assert!(refused(&small, "b").contains("instance small.shop has 1 clients"), "what the route sets wins");
+        limits.admit(&usual, "a").expect("a place came back");
+        assert_eq!((limits.clients(), usual.metrics.clients.get()), (3, 2));
+    }
+}

@@ -94,3 +94,52 @@ fn below<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
 fn missing(key: &str) -> Error {
     Error::not_found("instance", key)
 }
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::ErrorKind;
+
+    use super::*;
+    use crate::{metrics::Metrics, routes::testing::route};
+
+    fn table() -> RouteTable {
+        let table = RouteTable::new(Arc::new(Metrics::new()));
+        for name in ["db", "other", "other-ro"] {
+            table.put(route(name, 1, 1));
+        }
+        table
+    }
+
+    fn found(sni: Option<&str>, user: &str, domain: &str) -> Result<String, Error> {
+        let found = table().find(&Entrance::Main, sni, user, domain)?;
+        Ok(format!("{} {:?} {}", found.instance.route().key(), found.access, found.user))
+    }
+
+    #[test]
+    fn the_name_of_the_handshake_wins_and_then_a_user_may_have_any_name() {
+        let by_name = |sni| found(Some(sni), "a@b", "db.net").expect(sni);
+        assert_eq!(by_name("db.shop.db.net"), "db.shop ReadWrite a@b");
+        assert_eq!(by_name("DB.Shop.DB.net."), "db.shop ReadWrite a@b");
+        assert_eq!(by_name("db-ro.shop.db.net"), "db.shop ReadOnly a@b");
+        assert_eq!(by_name("other-ro.shop.db.net"), "other-ro.shop ReadWrite a@b", "an instance of that very name");
+        for missing in ["x.shop.db.net", "shop.db.net", ".db.net"] {
+            assert_eq!(found(Some(missing), "a", "db.net").expect_err(missing).kind, ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn the_users_suffix_counts_when_no_name_says_which_instance() {
+        for (sni, domain) in [(None, "db.net"), (Some("db.shop.db.net"), ""), (Some("localhost"), "db.net")] {
+            assert_eq!(found(sni, "a@b@db-ro.shop", domain).expect("found"), "db.shop ReadOnly a@b");
+        }
+        let error = found(None, "a", "db.net").expect_err("no instance named");
+        assert!(error.message.contains("INSTANCE.PROJECT.db.net, or as a@INSTANCE.PROJECT"), "{error}");
+    }
+
+    #[test]
+    fn a_port_of_its_own_is_for_one_instance_whatever_the_client_says() {
+        let entrance = Entrance::Fixed("db.shop".into());
+        let found = table().find(&entrance, Some("other.shop.db.net"), "a@other.shop", "db.net").expect("found");
+        assert_eq!((found.instance.route().key().as_str(), found.user.as_str()), ("db.shop", "a@other.shop"));
+    }
+}

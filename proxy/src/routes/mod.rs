@@ -8,6 +8,8 @@ mod instance;
 mod log;
 mod route;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use destination::{Access, Destination, Entrance};
 pub use instance::{Instance, Running};

@@ -101,3 +101,61 @@ impl RouteTable {
         self.version.send_modify(|version| *version += 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::testing::{backend, route};
+
+    fn table() -> RouteTable {
+        RouteTable::new(Arc::new(Metrics::new()))
+    }
+
+    #[test]
+    fn a_route_never_goes_back_in_epoch_and_rev() {
+        let table = table();
+        let first = route("db", 3, 7);
+        let instance = table.put(first.clone()).expect("new");
+        for (epoch, rev) in [(2, 9), (3, 6), (0, 0)] {
+            assert!(table.put(Route { epoch, rev, primary: None, ..first.clone() }).is_none(), "({epoch}, {rev})");
+        }
+        assert!(table.put(first.clone()).is_none(), "the same is no news");
+        table.put(Route { primary: Some(backend()), ..first.clone() }).expect("of the same version, changed");
+        table.put(Route { epoch: 4, rev: 1, ..first }).expect("a later epoch");
+        assert_eq!(instance.route().version(), (4, 1));
+    }
+
+    #[test]
+    fn a_name_belongs_to_who_got_it_last_and_who_is_gone_is_closed() {
+        let table = table();
+        let (old, new) = (route("db", 1, 1), route("db", 1, 1));
+        let former = table.put(old.clone()).expect("new");
+        table.put(new.clone()).expect("another of that name");
+        table.remove(old.instance);
+        assert!(matches!(former.route().state, State::Closed(_)));
+        assert_eq!(table.by_key("db.shop").map(|instance| instance.id()), Some(new.instance));
+        table.remove(new.instance);
+        assert!(table.by_key("db.shop").is_none() && table.all().is_empty());
+    }
+
+    #[tokio::test]
+    async fn no_transaction_begins_in_a_pause_and_the_pause_sees_the_last_one_end() {
+        let table = table();
+        let open = route("db", 1, 1);
+        let instance = table.put(open.clone()).expect("new");
+        let running = instance.begin().expect("open");
+        table.put(Route { rev: 2, state: State::Paused("switchover".to_owned()), ..open.clone() }).expect("paused");
+        instance.begin().expect_err("paused");
+        let idle = instance.idle();
+        tokio::pin!(idle);
+        tokio::select! {
+            biased;
+            () = &mut idle => panic!("a transaction runs"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(running);
+        idle.await;
+        table.put(Route { rev: 3, ..open }).expect("open again");
+        instance.begin().expect("open");
+    }
+}
