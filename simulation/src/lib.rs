@@ -11,8 +11,6 @@
 mod agent;
 mod check;
 mod control;
-mod deciding;
-mod ending;
 mod facts;
 mod faults;
 mod log;
