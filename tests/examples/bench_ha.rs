@@ -19,7 +19,7 @@ use windlass_tests::processes::Scope;
 use windlass_tests::site::{PROJECT, Pooling, Site};
 use windlass_tests::workload::{End, Mix, Target, Workload};
 
-/// Rounds of each kind, of ours and of the peer, whose rounds take a minute.
+/// Rounds of each kind, of ours and of the peer, whose rounds take a minute; unless arguments say otherwise.
 const OURS: usize = 21;
 const THEIRS: usize = 3;
 const INSTANCE: &str = "bench";
@@ -57,6 +57,8 @@ enum Loss {
 }
 
 fn main() -> Result<()> {
+    let mut rounds = std::env::args().skip(1).map(|text| text.parse::<usize>());
+    let (ours_rounds, their_rounds) = (rounds.next().unwrap_or(Ok(OURS))?, rounds.next().unwrap_or(Ok(THEIRS))?);
     lab::run(async |network| {
         let client = network.add("bench-client")?;
         let begin = Instant::now();
@@ -69,11 +71,11 @@ fn main() -> Result<()> {
         let mut theirs = Samples::new("pg_auto_failover: two nodes made", "ms");
         theirs.add_time(provisioned);
         theirs.print()?;
-        measure(&mut peer, &client, THEIRS).await?;
+        measure(&mut peer, &client, their_rounds).await?;
         drop(peer);
         let mut ours = Ours::start(network).await?;
-        ours.provisioning().await?;
-        measure(&mut ours, &client, OURS).await?;
+        ours.provisioning(ours_rounds).await?;
+        measure(&mut ours, &client, ours_rounds).await?;
         ours.site.finish();
         Ok(())
     })
@@ -82,14 +84,19 @@ fn main() -> Result<()> {
 /// Every series of one subject.
 async fn measure(subject: &mut impl Subject, client: &Node, rounds: usize) -> Result<()> {
     let name = subject.name();
-    let beside = |what: &str| if name == PEER { String::new() } else { format!("{PEER}: {what}") };
-    let series = |what: &str| {
+    // Aims are ours; the peer is what they are compared to.
+    let ours = name != PEER;
+    let series = |what: &str, aim: Option<f64>| {
         let samples = Samples::new(&format!("{name}: {what}"), "ms");
-        if name == PEER { samples } else { samples.against(&beside(what)) }
+        let samples = if ours { samples.against(&format!("{PEER}: {what}")) } else { samples };
+        aim.filter(|_| ours).map_or(samples.clone(), |aim| samples.aim(aim))
     };
     let host = "primary's host lost (power, frozen, cut in turn)";
-    let mut death = series(host).aim(2000.0).aim_p99(3000.0);
-    let mut rejoin = series("lost host back until both members are whole");
+    let mut death = series(host, Some(2000.0));
+    if ours {
+        death = death.aim_p99(3000.0);
+    }
+    let mut rejoin = series("lost host back until both members are whole", None);
     for round in 0..rounds {
         let loss = [Loss::PrimaryPower, Loss::PrimaryFrozen, Loss::PrimaryCut][round % 3];
         let (gap, back) = lose(subject, client, loss).await.with_context(|| format!("{name} {loss:?}"))?;
@@ -103,14 +110,17 @@ async fn measure(subject: &mut impl Subject, client: &Node, rounds: usize) -> Re
         ("standby's processes killed", Loss::StandbyProcess, 1000.0),
         ("standby's host cut off", Loss::StandbyCut, 3000.0),
     ] {
-        let mut gaps = series(what).aim(aim);
+        let mut gaps = series(what, Some(aim));
         for _ in 0..rounds {
             gaps.add_time(lose(subject, client, loss).await.with_context(|| format!("{name} {what}"))?.0);
         }
         gaps.print()?;
     }
-    let mut gaps = series("switchover at 200 transactions a second").aim(250.0);
-    let mut errors = Samples::new(&format!("{name}: transactions that failed in a switchover"), "errors").aim(0.0);
+    let mut gaps = series("switchover at 200 transactions a second", Some(250.0));
+    let mut errors = Samples::new(&format!("{name}: transactions that failed in a switchover"), "errors");
+    if ours {
+        errors = errors.aim(0.0);
+    }
     for _ in 0..rounds {
         let (gap, failed) = switch(subject, client).await.with_context(|| format!("{name} switchover"))?;
         gaps.add_time(gap);
@@ -252,17 +262,17 @@ impl Ours {
     }
 
     /// Makes instances of two members, the last of which stays.
-    async fn provisioning(&mut self) -> Result<()> {
+    async fn provisioning(&mut self, rounds: usize) -> Result<()> {
         let series = "two members made, to the end of the operation";
         let mut made = Samples::new(&format!("Windlass: {series}"), "ms");
         made = made.against(&format!("{PEER}: two nodes made")).aim(1500.0);
-        for round in 0..OURS {
+        for round in 0..rounds {
             let begin = Instant::now();
             self.site.create(INSTANCE, Replication { replicas: 1, ..Default::default() }).await?;
             made.add_time(begin.elapsed());
             eprintln!("made after {:?}", begin.elapsed());
             self.whole().await?;
-            if round + 1 < OURS {
+            if round + 1 < rounds {
                 self.site.api.purge_instance(&instance_name(PROJECT, INSTANCE)).await?;
             }
         }

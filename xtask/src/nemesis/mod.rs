@@ -18,7 +18,7 @@ use crate::workspace;
 /// Try every fault of the failure matrix on an installation of several hosts, and write docs/nemesis.md.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many rounds.
+    /// How many rounds; 0 only writes the page of those that were.
     #[arg(long, visible_alias = "runs", default_value_t = 200)]
     rounds: usize,
     /// What decides the order and the choices in rounds.
@@ -55,8 +55,10 @@ struct Outcome {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     packages::ensure(Consent::Ask)?;
     DatabaseUser::ensure()?;
-    workspace::run(&mut workspace::cargo(&["build", "--workspace", "--bins"]))?;
-    workspace::run(&mut workspace::cargo(&["build", "--package", "windlass-tests", "--example", "nemesis"]))?;
+    if arguments.rounds > 0 {
+        workspace::run(&mut workspace::cargo(&["build", "--workspace", "--bins"]))?;
+        workspace::run(&mut workspace::cargo(&["build", "--package", "windlass-tests", "--example", "nemesis"]))?;
+    }
     let directory = workspace::target().join("nemesis");
     std::fs::create_dir_all(&directory)?;
     let file = directory.join("rounds.jsonl");

@@ -30,7 +30,8 @@ fn page(all: &[Outcome], lessons: &str) -> String {
          one fault on an installation of four hosts, two control planes and external metadata, each in a network \
          namespace of its own on one machine, then every checker. A gap is the longest time that any writer (100 per \
          second each) was without an acknowledgement, from the fault until a second after every member was whole; it \
-         counts the waiting in faults that leave nobody who may acknowledge. Programs are debug builds.\n\n\
+         counts the waiting in faults that leave nobody who may acknowledge. Programs are debug builds, and the machine \
+         has other work: gaps show that things go on, `docs/benchmarks.md` has figures to compare.\n\n\
          {} rounds, {acknowledged} acknowledged writes, {} lost, {} with two writers; {failed} rounds were not as they \
          must be.\n\n\
          | | Fault | Rounds | Gap p50 | p99 | longest | Epochs | Whole after, p50 | longest | Failed |\n\
