@@ -3,32 +3,21 @@
 //! An effect takes time, and whatever ends the agent meanwhile ends the effect undone, half done or done, as with a real
 //! one: what the machine wrote to its memory before stays.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use windlass_agent::ha::simulated::{
-    Ancestor, Barrier, Configuration, Effect, Gate, Leader, Live, Look, Lsn, Position, Receiver, Recovering, Seen,
-    Sender, Shared, Taken, Watcher,
+    Ancestor, Barrier, Configuration, Effect, Gate, Leader, Lsn, Position, Recovering, Shared, Watcher,
 };
-use windlass_core::{id::MemberId, replication::slot_name};
+use windlass_core::id::MemberId;
 use windlass_proto::agent::v1 as pb;
 
 use crate::{
-    control::Report,
-    facts,
     log::{Kind, Log, position},
     network::Place,
-    server::{Process, Server, Time, Waiter},
-    world::{Event, Message, World},
+    server::{Server, Time, Waiter},
+    world::{Event, World},
 };
 
-/// From report to report.
-const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// Without an answer for so long, a report goes by a peer.
-const SILENT: Duration = Duration::from_millis(800);
-/// Without an answer for so long, another node is tried.
-const LEAVE: Duration = Duration::from_millis(2500);
-/// A server that does not answer for so long counts as silent.
-const NO_ANSWER: Duration = Duration::from_secs(2);
 /// A stop waits for followers that do not answer until they are given up.
 const STOP_WAITS: Duration = Duration::from_secs(3);
 
@@ -40,13 +29,13 @@ pub(crate) struct Agent {
     /// Which node of the control plane it talks to.
     pub(crate) control: usize,
     /// When that node answered last.
-    answered: Time,
-    reports: u64,
-    told: Option<pb::ReplicaFacts>,
+    pub(crate) answered: Time,
+    pub(crate) reports: u64,
+    pub(crate) told: Option<pb::ReplicaFacts>,
     /// A step is under way.
     busy: bool,
     /// When its timers should have run, to tell lateness.
-    late: bool,
+    pub(crate) late: bool,
 }
 
 /// A step that takes time.
@@ -92,7 +81,7 @@ impl World {
     }
 
     /// Whether this run of the agent goes on; if its machine stands still, the event is put off.
-    fn runs(&mut self, node: usize, life: u64, event: impl FnOnce() -> Event) -> bool {
+    pub(crate) fn runs(&mut self, node: usize, life: u64, event: impl FnOnce() -> Event) -> bool {
         if self.nodes[node].agent.is_none() || self.nodes[node].life != life {
             return false;
         }
@@ -339,7 +328,7 @@ impl World {
     }
 
     /// The agent looks after a pause, and not before.
-    fn look_after(&mut self, node: usize, pause: Duration) {
+    pub(crate) fn look_after(&mut self, node: usize, pause: Duration) {
         let host = &mut self.nodes[node];
         host.looks_at = self.now + pause;
         let life = host.life;
@@ -418,8 +407,12 @@ impl World {
 
     fn write_barrier(&mut self, node: usize, row: Barrier) {
         let (now, unique) = (self.now, self.unique());
-        let server = &mut self.nodes[node].server;
+        let host = &mut self.nodes[node];
+        let server = &mut host.server;
         if server.running(now).is_none_or(|process| process.recovering) {
+            if let Some(agent) = &mut host.agent {
+                agent.watcher.uncommitted(row);
+            }
             return;
         }
         let end = server.append(unique, Kind::Barrier(row));
@@ -497,245 +490,6 @@ impl World {
         host.server.marker = false;
         host.server.standby_signal = true;
         agent.watcher.rewound(&mut host.memory, order.0);
-    }
-
-    /// What the agent sees of its server.
-    fn seen_of(&self, node: usize) -> Seen {
-        let server = &self.nodes[node].server;
-        let Some(log) = &server.log else { return Seen::NoData };
-        let Some(process) = &server.process else { return Seen::Down };
-        if let Some(since) = process.frozen {
-            let silent = self.now - since;
-            if silent >= NO_ANSWER {
-                return Seen::Silent(process.number, silent);
-            }
-        }
-        if process.ready > self.now || process.stopping.is_some() {
-            return Seen::Starting(process.number);
-        }
-        Seen::Live(process.number, Box::new(self.live(node, log, process)))
-    }
-
-    fn live(&self, node: usize, log: &Log, process: &Process) -> Live {
-        let end = Lsn(log.end());
-        let waits = |row: &Barrier| process.waiting.iter().any(|(_, waiter)| *waiter == Waiter::Barrier(*row));
-        let slots = process.slots.iter().map(|member| (slot_name(*member), true)).collect();
-        let upstream = process.conf.upstream.as_ref();
-        let conninfo = upstream.map(|upstream| {
-            format!("host={} port={} application_name={}", upstream.address, upstream.port, upstream.name)
-        });
-        let receiver = process.receiver.as_ref().map(|receiver| Receiver {
-            pid: i32::try_from(receiver.connection).unwrap_or(0),
-            status: "streaming".to_owned(),
-            timeline: Some(log.timeline),
-            conninfo: conninfo.clone(),
-            silent: Some(self.now.saturating_sub(self.last_heard(node, receiver)).as_secs_f64()),
-        });
-        let senders = process.senders.values().map(|sender| Sender {
-            name: sender.name.clone(),
-            state: Some("streaming".to_owned()),
-            sync_state: Some(if process.conf.names.contains(&sender.name) { "quorum" } else { "async" }.to_owned()),
-            flushed: Some(Lsn(position(sender.flushed))),
-            replayed: Some(Lsn(position(sender.flushed))),
-        });
-        Live {
-            system: log.system.to_string(),
-            recovering: process.recovering,
-            segment: 16 << 20,
-            checkpoint_timeline: process.checkpoint_timeline,
-            redo: end,
-            timeline: if process.recovering { 0 } else { log.timeline },
-            inserted: (!process.recovering).then_some(end),
-            flushed: Some(end),
-            replayed: process.recovering.then_some(end),
-            startup: (process.recovering && process.receiver.is_none()).then(|| "RecoveryWalStream".to_owned()),
-            receiver,
-            senders: senders.collect(),
-            names: process.conf.standby_names(),
-            epoch: Some(process.conf.epoch_text()),
-            conninfo: conninfo.unwrap_or_default(),
-            clients: 0,
-            slots,
-            barrier: log.barrier().filter(|row| process.recovering || !waits(row)),
-        }
-    }
-
-    fn look_at(&self, node: usize) -> Look {
-        let host = &self.nodes[node];
-        let log = host.server.log.as_ref();
-        Look {
-            now: self.now,
-            gate: host.server.gate,
-            marker: host.server.marker,
-            boot: host.boot,
-            timeline: log.map_or(0, |log| log.timeline),
-            fork: log.and_then(|log| log.history.last().map(|(_, end)| position(*end))).unwrap_or(0),
-        }
-    }
-
-    /// Reports at once if anything but a position is new.
-    fn tell_facts(&mut self, node: usize, life: u64) {
-        let at = self.look_at(node);
-        let host = &mut self.nodes[node];
-        let Some(agent) = &mut host.agent else { return };
-        let told = facts::essence(agent.watcher.facts(&host.memory, at));
-        if agent.told.as_ref() != Some(&told) {
-            agent.told = Some(told);
-            self.send_report(node);
-        }
-        let _ = life;
-    }
-
-    /// The agent's timer for reports.
-    pub(crate) fn report(&mut self, node: usize, life: u64) {
-        if !self.runs(node, life, || Event::Report { node, life }) {
-            return;
-        }
-        self.send_report(node);
-        let controls = self.controls.len();
-        let now = self.now;
-        if let Some(agent) = &mut self.nodes[node].agent
-            && now.saturating_sub(agent.answered) >= LEAVE
-        {
-            agent.control = (agent.control + 1) % controls;
-            agent.answered = now;
-        }
-        self.after(REPORT_EVERY, Event::Report { node, life });
-    }
-
-    fn send_report(&mut self, node: usize) {
-        let at = self.look_at(node);
-        let now = self.now;
-        let sightings = self.sightings(node);
-        let host = &mut self.nodes[node];
-        let Some(agent) = &mut host.agent else { return };
-        agent.reports += 1;
-        let facts = facts::read(&agent.watcher.facts(&host.memory, at));
-        let report = Rc::new(Report {
-            sequence: (host.life, agent.reports),
-            host: host.host,
-            members: vec![(host.member, facts)],
-            sightings,
-            late: std::mem::take(&mut agent.late),
-        });
-        let (control, silent) = (agent.control, now.saturating_sub(agent.answered) >= SILENT);
-        let message = Message::Report { node, sent_at: now, report: report.clone(), relayed: false };
-        self.send(Place::Host(node), Place::Control(control), message);
-        if silent {
-            self.relay(node, &report);
-        }
-    }
-
-    /// Hands a report to a peer that reaches the control plane.
-    fn relay(&mut self, node: usize, report: &Rc<Report>) {
-        let now = self.now;
-        let hosts = self.nodes.len() + self.witnesses.len();
-        let able = (0..hosts).filter(|peer| *peer != node && self.reaches(node, *peer)).find_map(|peer| {
-            let control = match self.nodes.get(peer) {
-                Some(other) => {
-                    other.agent.as_ref().filter(|agent| now.saturating_sub(agent.answered) < SILENT)?.control
-                }
-                None => 0,
-            };
-            self.network.connects(Place::Host(peer), Place::Control(control)).then_some(control)
-        });
-        if let Some(control) = able {
-            let pause = self.network.latency(&mut self.random) * 2;
-            let message = Message::Report { node, sent_at: now, report: report.clone(), relayed: true };
-            self.after(pause, Event::Message { from: Place::Host(node), to: Place::Control(control), message });
-        }
-    }
-
-    /// Orders came.
-    pub(crate) fn take_orders(
-        &mut self,
-        node: usize,
-        control: usize,
-        sent_at: Option<Time>,
-        orders: &[pb::ReplicationOrder],
-    ) {
-        let now = self.now;
-        let Some(host) = self.nodes.get_mut(node) else { return };
-        let Some(agent) = &mut host.agent else { return };
-        if let Some(sent_at) = sent_at {
-            agent.watcher.heard(sent_at);
-            if agent.control == control {
-                agent.answered = now;
-            }
-        }
-        let mut news = false;
-        for order in orders {
-            let taken = agent.watcher.take(&mut host.memory, order);
-            if let Taken::New(epoch, rev) = taken {
-                self.checker.obey(node, (epoch, rev));
-            }
-            news |= !matches!(taken, Taken::Refused);
-        }
-        if news {
-            self.wake(node);
-        }
-    }
-
-    /// Whether two hosts' agents answer each other now.
-    fn reaches(&self, one: usize, other: usize) -> bool {
-        let lives = |host: usize| self.nodes.get(host).is_none_or(|node| node.agent.is_some() && node.paused.is_none());
-        lives(one) && lives(other) && self.network.connects(Place::Host(one), Place::Host(other))
-    }
-
-    /// All hosts probe each other.
-    pub(crate) fn probe(&mut self) {
-        let hosts = self.nodes.len() + self.witnesses.len();
-        for from in 0..hosts {
-            for to in 0..self.nodes.len() {
-                if from == to {
-                    continue;
-                }
-                let answered = self.reaches(from, to) && !self.random.chance(self.network.weather.lost * 2);
-                let now = self.now;
-                let seen = self.seen.entry((from, to)).or_default();
-                if answered {
-                    *seen = (Some(now), 0);
-                    self.gossip(from, to);
-                } else {
-                    seen.1 += 1;
-                }
-            }
-        }
-        for witness in 0..self.witnesses.len() {
-            self.witness_reports(witness);
-        }
-        self.after(Duration::from_millis(300), Event::Probe);
-    }
-
-    /// A peer shows the highest epoch that it has seen.
-    fn gossip(&mut self, from: usize, to: usize) {
-        let Some(epoch) = self.nodes.get(from).map(|node| node.memory.max_epoch()) else { return };
-        let host = &mut self.nodes[to];
-        if epoch > host.memory.max_epoch()
-            && let Some(agent) = &mut host.agent
-        {
-            agent.watcher.shown(&mut host.memory, epoch);
-            self.wake(to);
-        }
-    }
-
-    fn sightings(&self, from: usize) -> Vec<(windlass_core::id::HostId, Option<Duration>, u32)> {
-        let of = (0..self.nodes.len()).filter_map(|to| {
-            let (answered, unanswered) = self.seen.get(&(from, to))?;
-            Some((self.nodes[to].host, answered.map(|at| self.now - at), *unanswered))
-        });
-        of.collect()
-    }
-
-    fn witness_reports(&mut self, witness: usize) {
-        let place = self.nodes.len() + witness;
-        let (host, sightings) = (self.witnesses[witness], self.sightings(place));
-        let sequence = (1, self.events);
-        let report = Rc::new(Report { sequence, host, members: Vec::new(), sightings, late: false });
-        for control in 0..self.controls.len() {
-            let message = Message::Report { node: place, sent_at: self.now, report: report.clone(), relayed: false };
-            self.send(Place::Host(place), Place::Control(control), message);
-        }
     }
 
     /// The server of a member, for faults.

@@ -11,21 +11,25 @@
 mod agent;
 mod check;
 mod control;
+mod end;
 mod facts;
 mod faults;
 mod log;
 mod network;
 mod orders;
 pub mod plan;
+mod plane;
 mod random;
+mod report;
 mod server;
+mod sight;
 mod store;
 mod stream;
 mod world;
 
 pub use check::Breach;
 pub use network::Weather;
-use plan::Plan;
+use plan::{Metadata, Plan};
 use world::World;
 
 /// What became of one schedule.
@@ -55,8 +59,8 @@ pub enum Story {
 }
 
 /// Runs the schedule of a seed.
-pub fn run(seed: u64, story: Story) -> Outcome {
-    run_plan(seed, Plan::of(seed), story)
+pub fn run(seed: u64, metadata: Metadata, story: Story) -> Outcome {
+    run_plan(seed, Plan::of(seed, metadata), story)
 }
 
 /// Runs a plan; the seed decides what the plan leaves open.

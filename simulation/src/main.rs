@@ -8,7 +8,11 @@ use std::{
 };
 
 use clap::Parser;
-use windlass_simulation::{Outcome, Story, plan::Plan, run};
+use windlass_simulation::{
+    Outcome, Story,
+    plan::{Metadata, Plan},
+    run,
+};
 
 /// Tries schedules of faults against the decisions of control plane and agents.
 #[derive(Parser)]
@@ -22,22 +26,31 @@ struct Arguments {
     /// Replay one seed and tell its story.
     #[arg(long)]
     seed: Option<u64>,
+    /// Let the metadata lose changes too. Without a mark of its own incarnation that is not survived in every case.
+    #[arg(long)]
+    lose_rows: bool,
     /// How many breaches to look for before stopping.
     #[arg(long, default_value_t = 1)]
     breaches: usize,
 }
 
+impl Arguments {
+    fn metadata(&self) -> Metadata {
+        if self.lose_rows { Metadata::Forgetful } else { Metadata::Durable }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.seed {
-        Some(seed) => replay(seed),
+        Some(seed) => replay(seed, arguments.metadata()),
         None => try_all(&arguments),
     }
 }
 
-fn replay(seed: u64) -> ExitCode {
-    println!("{:#?}", Plan::of(seed));
-    let outcome = run(seed, Story::Kept);
+fn replay(seed: u64, metadata: Metadata) -> ExitCode {
+    println!("{:#?}", Plan::of(seed, metadata));
+    let outcome = run(seed, metadata, Story::Kept);
     for line in &outcome.story {
         println!("{line}");
     }
@@ -72,7 +85,7 @@ fn try_all(arguments: &Arguments) -> ExitCode {
                         if seed >= last {
                             break;
                         }
-                        let outcome = run(seed, Story::Dropped);
+                        let outcome = run(seed, arguments.metadata(), Story::Dropped);
                         found += usize::from(outcome.breach.is_some());
                         outcomes.push(outcome);
                     }

@@ -101,9 +101,18 @@ pub enum OnLeader {
     Freeze,
 }
 
+/// Whether the metadata may lose its last changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// What is stored stays stored.
+    Durable,
+    /// It may lose changes, as one that fails over asynchronously does.
+    Forgetful,
+}
+
 impl Plan {
     /// The plan of a seed.
-    pub fn of(seed: u64) -> Self {
+    pub fn of(seed: u64, metadata: Metadata) -> Self {
         let mut random = Random::new(seed);
         let members = [2, 2, 3, 3, 3, 3, 4, 5][usize::try_from(random.below(8)).unwrap_or(0)];
         let asynchronous = if members > 2 && random.chance(200) { 1 } else { 0 };
@@ -131,6 +140,9 @@ impl Plan {
                 break;
             }
             let fault = plan.fault(&mut random);
+            if metadata == Metadata::Durable && matches!(fault, Fault::RollBack(_)) {
+                continue;
+            }
             plan.faults.push((Duration::from_millis(at), fault));
         }
         plan

@@ -4,18 +4,17 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap},
     rc::Rc,
     time::Duration,
 };
 
-use uuid::Uuid;
 use windlass_agent::ha::simulated::{Gate, Memory};
 use windlass_core::{
-    id::{HostId, InstanceId, MemberId, OperationId},
+    id::{HostId, InstanceId, MemberId},
     replication::{Replication, Timings},
 };
-use windlass_logic::ha::{Cluster, Kind as Counts, Member, Phase, RouteState, Stay, route};
+use windlass_logic::ha::{Cluster, Kind as Counts, Member, Stay};
 use windlass_proto::agent::v1 as pb;
 
 use crate::{
@@ -150,7 +149,7 @@ pub(crate) struct World {
     commits: u32,
     /// Last answer of each host to each host's probes, and probes since.
     pub(crate) seen: BTreeMap<(usize, usize), (Option<Time>, u32)>,
-    healed: bool,
+    pub(crate) healed: bool,
     /// The highest epoch there was when the metadata lost rows; what it assumes is not true before a higher one.
     pub(crate) lost_rows: Option<u64>,
     /// Events in all.
@@ -327,7 +326,7 @@ impl World {
         self.at(self.now + pause, event);
     }
 
-    fn at(&mut self, at: Time, event: Event) {
+    pub(crate) fn at(&mut self, at: Time, event: Event) {
         self.scheduled += 1;
         self.queue.push(Reverse(Scheduled { at, number: self.scheduled, event }));
     }
@@ -412,180 +411,6 @@ impl World {
         self.nodes.iter().position(|node| node.member == member)
     }
 
-    // The control plane.
-
-    pub(crate) fn start_control(&mut self, control: usize) {
-        let life = self.unique();
-        self.controls[control] = Some(Control::new(life));
-        self.after(Duration::from_millis(20), Event::Think { control, life });
-    }
-
-    fn hosts(&self) -> Vec<HostId> {
-        self.nodes.iter().map(|node| node.host).chain(self.witnesses.iter().copied()).collect()
-    }
-
-    fn think(&mut self, index: usize, life: u64) {
-        let Some(control) = &mut self.controls[index] else { return };
-        if control.life != life {
-            return;
-        }
-        if !self.network.connects(Place::Control(index), Place::Metadata) || self.store.down {
-            // Without the metadata nothing can be decided.
-            self.after(Duration::from_millis(200), Event::Think { control: index, life });
-            return;
-        }
-        match (self.store.lease(index, self.now), control.term) {
-            (Some(term), Some(held)) if term == held => {}
-            (Some(term), _) => {
-                let row = self.store.row.clone();
-                control.begin(self.now, term, row);
-                self.tell(|_| format!("control plane {index} decides in term {term}"));
-                self.push(index);
-            }
-            (None, Some(_)) => control.end(),
-            (None, None) => {}
-        }
-        self.decide(index);
-        self.after(Duration::from_millis(250), Event::Think { control: index, life });
-    }
-
-    /// Decides, and plans when to look again.
-    fn decide(&mut self, index: usize) -> Option<()> {
-        let hosts = self.hosts();
-        let proxies = self.proxies_seen();
-        let nonce = self.random.uuid();
-        let (now, round_trip) = (self.now, Duration::from_millis(5));
-        let control = self.controls[index].as_mut()?;
-        control.term?;
-        if control.storing {
-            return None;
-        }
-        let observed = control.observe(now, &hosts, proxies, round_trip);
-        let cluster = control.cluster.as_ref()?;
-        let decision = windlass_logic::ha::decide(cluster, &observed, nonce);
-        if let Some(next) = decision.next {
-            let (before, term, life) = ((cluster.epoch, cluster.rev), control.term?, control.life);
-            control.storing = true;
-            let happened = decision.happened;
-            self.tell(|_| {
-                format!(
-                    "control plane {index} stores epoch {} rev {} {}: {happened:?}",
-                    next.epoch,
-                    next.rev,
-                    next.phase.word()
-                )
-            });
-            let swap = Message::Swap { life, term, before, next: Rc::new(next) };
-            // This way is TCP: it comes once, or the node reads the row anew.
-            let pause = self.network.latency(&mut self.random) + self.random.millis(1, 8);
-            self.after(pause, Event::Message { from: Place::Control(index), to: Place::Metadata, message: swap });
-        }
-        self.waits(index, &decision.waits.join("; "));
-        if let Some(pause) = decision.look_again {
-            let at = now + pause.clamp(Duration::from_millis(10), Duration::from_millis(250));
-            let control = self.controls[index].as_mut()?;
-            // The look that is planned comes soon enough, or is put off to no later than this.
-            if control.looks_at <= now || at < control.looks_at {
-                control.looks_at = at;
-                let life = control.life;
-                self.at(at, Event::Again { control: index, life, at });
-            }
-        }
-        Some(())
-    }
-
-    /// Keeps why nothing is done.
-    fn waits(&mut self, index: usize, waits: &str) {
-        if let Some(control) = self.controls[index].as_mut().filter(|control| control.waits != waits) {
-            waits.clone_into(&mut control.waits);
-            self.tell(|_| format!("control plane {index} waits: {waits}"));
-        }
-    }
-
-    fn swap(&mut self, index: usize, life: u64, term: u64, before: (u64, u64), next: &Rc<Cluster>) {
-        self.store.swap(term, before, next);
-        let pause = self.network.latency(&mut self.random) + self.random.millis(1, 8);
-        let message = Message::Swapped { life };
-        self.after(pause, Event::Message { from: Place::Metadata, to: Place::Control(index), message });
-    }
-
-    /// The answer to a swap. What else changed meanwhile was hinted at and is read anew.
-    fn swapped(&mut self, index: usize, life: u64) {
-        let (now, row) = (self.now, self.store.row.clone());
-        let Some(control) = self.controls[index].as_mut().filter(|control| control.life == life) else { return };
-        control.storing = false;
-        if control.term.is_none() {
-            return;
-        }
-        control.know(now, row);
-        self.push(index);
-        self.decide(index);
-    }
-
-    /// Orders to everybody who watches, and routes.
-    fn push(&mut self, index: usize) {
-        let Some(cluster) = self.controls[index].as_ref().and_then(|control| control.cluster.clone()) else { return };
-        let orders = crate::orders::of(self.instance, &cluster);
-        for node in 0..self.nodes.len() {
-            let at = self.nodes[node].agent.as_ref().map(|agent| agent.control);
-            if at != Some(index) {
-                continue;
-            }
-            let own = self.nodes[node].member.to_string();
-            let orders: Vec<_> = orders.iter().filter(|order| order.member_id == own).cloned().collect();
-            let message = Message::Orders { life: self.nodes[node].life, sent_at: None, orders: Rc::new(orders) };
-            self.send(Place::Control(index), Place::Host(node), message);
-        }
-        let route = route(&cluster);
-        for proxy in 0..self.proxies.len() {
-            let open = route.state == RouteState::Open;
-            let (epoch, rev, primary) = (route.epoch, route.rev, route.primary);
-            let message = Message::Route { epoch, rev, open, primary };
-            self.send(Place::Control(index), Place::Proxy(proxy), message);
-        }
-    }
-
-    fn proxies_seen(&self) -> Vec<windlass_logic::ha::ProxySeen> {
-        let seen = self.proxies.iter().enumerate().map(|(index, proxy)| windlass_logic::ha::ProxySeen {
-            proxy: windlass_core::id::ProxyId(Uuid::from_u64_pair(7, index as u64)),
-            age: Duration::ZERO,
-            paused_rev: (!proxy.open).then_some(proxy.route.1),
-            connects_failed: 0,
-            connects_done: 0,
-        });
-        seen.collect()
-    }
-
-    fn take_report(&mut self, index: usize, node: usize, sent_at: Time, report: &Report, relayed: bool) {
-        let now = self.now;
-        let Some(control) = self.controls[index].as_mut() else { return };
-        if control.term.is_none() {
-            // Refused: another node decides.
-            return;
-        }
-        control.report(now, report);
-        let Some(cluster) = &control.cluster else { return };
-        if report.host != self.nodes.get(node).map_or(report.host, |node| node.host) {
-            return;
-        }
-        if let Some(known) = self.nodes.get(node) {
-            let own = known.member.to_string();
-            let orders = crate::orders::of(self.instance, cluster);
-            let orders: Vec<_> = orders.into_iter().filter(|order| order.member_id == own).collect();
-            let message = Message::Orders { life: report.sequence.0, sent_at: Some(sent_at), orders: Rc::new(orders) };
-            if relayed {
-                // Back the way it came, by a path that was open a moment ago.
-                let pause = self.network.latency(&mut self.random) * 2;
-                self.after(pause, Event::Message { from: Place::Control(index), to: Place::Host(node), message });
-            } else {
-                self.send(Place::Control(index), Place::Host(node), message);
-            }
-        }
-        self.decide(index);
-    }
-
-    // Clients.
-
     fn write(&mut self) {
         self.commits += 1;
         let commit = self.commits;
@@ -639,119 +464,6 @@ impl World {
             match waiter {
                 Waiter::Client(commit) => self.checker.acknowledge(commit, epoch, node),
                 Waiter::Barrier(row) => self.barrier_acknowledged(node, row),
-            }
-        }
-    }
-
-    // The end.
-
-    fn heal(&mut self) {
-        self.healed = true;
-        self.tell(|_| "everything is whole again".to_owned());
-        self.network.heal();
-        self.network.weather = Weather::FAIR;
-        self.store.down = false;
-        for control in 0..self.controls.len() {
-            if self.controls[control].is_none() {
-                self.start_control(control);
-            }
-        }
-        for node in 0..self.nodes.len() {
-            self.nodes[node].paused = None;
-            if let Some(process) = &mut self.nodes[node].server.process {
-                process.frozen = None;
-            }
-            if self.nodes[node].agent.is_none() {
-                self.start_agent(node);
-            }
-        }
-        if matches!(self.store.row.phase, Phase::Resting(_)) {
-            self.undo(Undo::Resume);
-        }
-    }
-
-    /// Somebody leads with the gate open, everybody follows, all that may acknowledge do.
-    fn is_well(&self) -> bool {
-        let row = &self.store.row;
-        if row.phase != Phase::Steady || row.reign.sets.len() != 1 {
-            return false;
-        }
-        let leader = self.index(row.reign.leader);
-        let Some(process) = leader.and_then(|leader| self.nodes[leader].server.running(self.now)) else { return false };
-        if process.gate == Gate::Shut || process.leads() != Some(row.epoch) {
-            return false;
-        }
-        let distrusted: BTreeSet<MemberId> =
-            self.nodes.iter().filter(|node| node.memory.is_distrusted()).map(|node| node.member).collect();
-        let counting = row.members.iter().filter(|(id, member)| {
-            **id != row.reign.leader && member.kind == Counts::Synchronous && !distrusted.contains(id)
-        });
-        let all_follow =
-            row.members.keys().filter(|id| **id != row.reign.leader && !distrusted.contains(id)).all(|id| {
-                let node = self.index(*id);
-                node.is_some_and(|node| process.senders.contains_key(&node))
-            });
-        all_follow && counting.map(|(id, _)| *id).collect::<BTreeSet<_>>() == row.reign.ordered().members
-    }
-
-    fn finish(&mut self) {
-        if self.checker.breach.is_some() {
-            return;
-        }
-        if !self.is_well() {
-            let row = &self.store.row;
-            let members: Vec<_> = self.nodes.iter().map(|node| node.memory.describe()).collect();
-            if self.plan.destroys() && self.waits_for_what_was_destroyed() {
-                return;
-            }
-            let waits: Vec<_> = self.controls.iter().flatten().map(|control| control.waits.as_str()).collect();
-            let what = format!(
-                "not at rest {:?} after everything was whole again: {waits:?}; {:?} of epoch {}, sets {:?}; members {members:?}",
-                self.now.saturating_sub(HEALED),
-                row.phase,
-                row.epoch,
-                row.reign.sets
-            );
-            return self.checker.fail("END", what);
-        }
-        let leader = self.index(self.store.row.reign.leader);
-        if let Some((leader, log)) = leader.and_then(|leader| Some((leader, self.nodes[leader].server.log.clone()?))) {
-            self.checker.finish(leader, &log);
-        }
-    }
-
-    /// The cluster says that it waits for data that a fault destroyed: an operator has to decide.
-    fn waits_for_what_was_destroyed(&self) -> bool {
-        const REASONS: [&str; 3] = ["an acknowledged commit may be on", "committed alone", "waiting for"];
-        let says = |control: &Control| {
-            let Some((_, why)) = control.waits.split_once(REASONS[1]).or_else(|| control.waits.split_once(REASONS[0]))
-            else {
-                return false;
-            };
-            why.contains(REASONS[2])
-        };
-        self.controls.iter().flatten().any(says)
-    }
-
-    /// An operation of a user, stored as the use cases do.
-    pub(crate) fn intend(&mut self, change: impl FnOnce(&Cluster, OperationId) -> Option<Cluster>) {
-        let id = OperationId(self.random.uuid());
-        if self.store.down {
-            return;
-        }
-        if let Some(next) = change(&self.store.row, id).filter(|next| *next != self.store.row) {
-            let before = std::mem::replace(&mut self.store.row, next.clone());
-            self.store.former.push(before);
-            self.tell(|_| format!("an operation stores epoch {} rev {}: {:?}", next.epoch, next.rev, next.intent));
-            let now = self.now;
-            for index in 0..self.controls.len() {
-                let deciding =
-                    self.controls[index].as_mut().filter(|control| control.term.is_some() && !control.storing);
-                if let Some(control) = deciding {
-                    control.know(now, next.clone());
-                    self.push(index);
-                    self.decide(index);
-                }
             }
         }
     }

@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Replay one seed and tell its story.
     #[arg(long)]
     seed: Option<u64>,
+    /// Let the metadata lose changes too.
+    #[arg(long)]
+    lose_rows: bool,
 }
 
 /// Runs the task.
@@ -28,5 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(seed) => run.args(["--seed", &seed.to_string()]),
         None => run.args(["--seeds", &arguments.seeds.to_string(), "--from", &arguments.from.to_string()]),
     };
+    if arguments.lose_rows {
+        run.arg("--lose-rows");
+    }
     workspace::run(&mut run)
 }

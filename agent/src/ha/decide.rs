@@ -182,7 +182,8 @@ pub(super) fn configuration(record: &Record, order: Option<&Order>) -> Configura
     }
 }
 
-fn leading(lead: &Lead) -> Configuration {
+/// What a leader enforces.
+pub(super) fn leading(lead: &Lead) -> Configuration {
     Configuration {
         epoch: Some(lead.epoch),
         names: lead.acks.iter().map(|member| epoch_name(*member, lead.epoch)).collect(),

@@ -9,7 +9,7 @@ use windlass_core::{
 use windlass_proto::agent::v1::{self as pb};
 
 use super::{
-    decide::View,
+    decide::{View, leading},
     order::{Goal, Order},
     sight::Sight,
     state::{Record, Role},
@@ -96,7 +96,17 @@ fn of_live(facts: &mut pb::ReplicaFacts, view: &View<'_>, live: &Live, enforced_
     if leads {
         let known = members(record, view.order);
         facts.downstream = live.senders.iter().filter_map(|sender| downstream(&known, sender)).collect();
-        facts.enforced = Some(enforced(&known, record, live, enforced_rev));
+        facts.enforced = Some(enforced(&known, record, live, rev_in_force(view).unwrap_or(enforced_rev)));
+    }
+}
+
+/// rev of the order, if the server has read all of it. One that asks for what is in force already, because the orders in
+/// between were overtaken, takes no step.
+fn rev_in_force(view: &View<'_>) -> Option<u64> {
+    let order = view.order?;
+    match &order.goal {
+        Goal::Lead(lead) => (view.applied == Some(&leading(lead))).then_some(order.rev),
+        Goal::Follow(_) | Goal::Seal | Goal::Drain | Goal::Rest => None,
     }
 }
 

@@ -116,7 +116,7 @@ pub enum Effect {
     Prepare(u64),
     /// Slots.
     Slots,
-    /// Commit the row: [`Watcher::committed`] when it is released.
+    /// Commit the row: [`Watcher::committed`] when it is released, [`Watcher::uncommitted`] if it cannot be.
     Barrier(Barrier),
     /// Ask the leader: [`Watcher::compared`].
     Compare(MemberId),
@@ -500,6 +500,11 @@ impl Watcher {
         {
             *position = Some(end);
         }
+    }
+
+    /// A barrier could not be written: its server just ended, or stands still.
+    pub fn uncommitted(&mut self, row: Barrier) {
+        self.barrier = self.barrier.filter(|(known, _)| *known != row);
     }
 
     /// The leader answered.
