@@ -286,6 +286,11 @@ impl Theirs {
             | "HostService/UncordonHost"
             | "HostService/DrainHost"
             | "HostService/RevokeHost" => host(),
+            "ProxyService/GetProxy" => vec![pb::GetProxyRequest { name: "proxies/p".to_owned() }.encode_to_vec()],
+            "ProxyService/ListProxies" => vec![pb::ListProxiesRequest::default().encode_to_vec()],
+            "ProxyService/RevokeProxy" => {
+                vec![pb::RevokeProxyRequest { name: "proxies/p".to_owned(), ..Default::default() }.encode_to_vec()]
+            }
             "HostService/CreateJoinToken" => vec![pb::CreateJoinTokenRequest::default().encode_to_vec()],
             "HostService/ListJoinTokens" => vec![pb::ListJoinTokensRequest::default().encode_to_vec()],
             "HostService/RevokeJoinToken" => vec![pb::RevokeJoinTokenRequest::default().encode_to_vec()],
