@@ -25,6 +25,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     packages::ensure_with_clients(if arguments.yes { Consent::Given } else { Consent::Ask })?;
     DatabaseUser::ensure()?;
+    // Building tests builds the programs of packages with integration tests only; the suites run all of them.
+    workspace::run(&mut workspace::cargo(&["build", "--workspace", "--bins"]))?;
     let database = ScratchPostgres::start()?;
     let runner: &[&str] = if workspace::has_program("cargo-nextest") {
         &["nextest", "run", "--workspace", "--no-tests=pass"]
@@ -35,7 +37,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         workspace::cargo(runner)
             .args(&arguments.rest)
             .env("DATABASE_URL", database.url())
-            // Building every test also builds the programs, which the end-to-end suites run.
             .env("WINDLASS_BIN_DIR", workspace::target().join("debug")),
     )
 }

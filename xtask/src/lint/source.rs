@@ -46,7 +46,7 @@ fn is_test(path: &Path) -> bool {
         let part = part.as_os_str();
         part == "tests" || part == "testbed"
     });
-    folder || path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("tests.rs"))
+    folder || path.file_name().is_some_and(|name| name == "tests.rs" || name.to_string_lossy().ends_with("_tests.rs"))
 }
 
 /// Unit tests stand at the end of a file, after `#[cfg(test)]` on a line of its own.
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn files_of_tests_do_not_count() {
         assert!(is_test(Path::new("a/src/b/tests/c.rs")) && is_test(Path::new("a/src/tests.rs")));
-        assert!(!is_test(Path::new("a/src/contests.rs")));
+        assert!(is_test(Path::new("a/src/saga_tests.rs")) && !is_test(Path::new("a/src/contests.rs")));
     }
 
     #[test]
