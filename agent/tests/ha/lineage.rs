@@ -147,35 +147,3 @@ async fn a_rewind_that_was_cut_short_is_not_trusted() {
     assert!(!lab.nodes[0].root().join("rewinding").exists());
     assert_eq!(lab.nodes[0].app("select string_agg(k, ',' order by k) from t").await.as_deref(), Ok("both"));
 }
-
-/// The leader's disk goes back in time. Its follower has what was acknowledged: it follows no more, and throws nothing away.
-#[tokio::test]
-async fn a_leader_that_lost_writes_is_not_followed() {
-    let (lab, nonce) = Lab::founded(2).await;
-    lab.rest(0, 1).await;
-    lab.reaches(0, pb::ReplicaState::Resting).await;
-    let data = lab.nodes[0].root().join("data");
-    let earlier = lab.nodes[0].root().join("earlier");
-    assert!(std::process::Command::new("cp").arg("-a").args([&data, &earlier]).status().expect("cp").success());
-    lab.lead(0, 1, &nonce, &[1]).await;
-    lab.enforces(0, &[1]).await;
-    // More than a segment of WAL: a follower asks for its own segment from the start, which a leader that lost less has.
-    let write = "create table t(f text); insert into t select repeat('x', 500) from generate_series(1, 40000)";
-    lab.nodes[0].app(write).await.expect("acknowledged");
-    lab.nodes[0].hold("ha.before_start");
-    lab.nodes[0].kill_server();
-    lab.nodes[0].held_at("ha.before_start").await;
-    std::fs::remove_dir_all(&data).expect("remove");
-    std::fs::rename(&earlier, &data).expect("revert");
-    lab.nodes[0].let_go("ha.before_start");
-    lab.until(1, "refuses", |facts| facts.reason.contains("the leader lost writes")).await;
-    let leader = lab.facts(0).expect("facts");
-    assert_eq!(leader.state(), pb::ReplicaState::Gated, "nobody acknowledges its barrier: {leader:?}");
-    assert_eq!(lab.nodes[1].app("select count(*) from t").await.as_deref(), Ok("40000"));
-    assert!(!lab.nodes[1].root().join("quarantine").exists());
-    // The control plane makes the one that has everything the leader.
-    lab.seal(1, 2).await;
-    lab.reaches(1, pb::ReplicaState::Sealed).await;
-    lab.lead(1, 2, &Uuid::new_v4().to_string(), &[]).await;
-    lab.reaches(1, pb::ReplicaState::Open).await;
-}

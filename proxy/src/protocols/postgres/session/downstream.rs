@@ -137,7 +137,9 @@ impl Session {
     }
 
     fn step_ended(&mut self, status: TransactionStatus) -> Result<(), Stop> {
-        let ended = self.exchange.ready(status).map_err(Stop::confused)?;
+        let mut ended = self.exchange.ready(status).map_err(Stop::confused)?;
+        let void = std::mem::take(&mut ended.void);
+        self.undo(void);
         if !ended.failed.is_empty() {
             // What was noted when they were sent did not happen: the connection cannot be believed any more.
             let forgets = |effect: &Effect| matches!(effect, Effect::DiscardAll | Effect::DeallocateAll);

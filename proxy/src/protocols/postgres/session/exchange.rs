@@ -63,6 +63,8 @@ pub(super) struct Exchange {
     copying: bool,
     /// The step that the client has begun by messages of the extended protocol and not ended by Sync yet.
     begun: Option<Begun>,
+    /// An error came before the Sync of its step was sent: the server skips what else comes until that.
+    skips: bool,
     /// How the last statement of the step ended.
     last: Last,
     /// Effects of steps of the open transaction.
@@ -90,6 +92,8 @@ pub(super) struct Ended {
     pub(super) effects: Vec<Effect>,
     /// These were tried and have not: what the server has prepared is uncertain if they concern that.
     pub(super) failed: Vec<Effect>,
+    /// These were sent after an error and skipped.
+    pub(super) void: Vec<Expected>,
 }
 
 impl Default for Exchange {
@@ -99,6 +103,7 @@ impl Default for Exchange {
             status: TransactionStatus::Idle,
             copying: false,
             begun: None,
+            skips: false,
             last: Last::Well,
             in_transaction: Vec::new(),
         }
@@ -232,20 +237,29 @@ impl Exchange {
         self.last = Last::Failed;
         self.copying = false;
         let end = self.expected.iter().position(|expected| matches!(expected, Expected::Ready { .. }));
+        self.skips = end.is_none();
         self.expected.drain(..end.unwrap_or(self.expected.len())).collect()
     }
 
     /// The end of a step came.
     pub(super) fn ready(&mut self, status: TransactionStatus) -> Result<Ended> {
-        let Some(Expected::Ready { mut effects, .. }) = self.expected.pop_front() else {
-            return Err(unexpected("ReadyForQuery", None));
+        let void = if std::mem::take(&mut self.skips) {
+            let sync = |sent: &Expected| matches!(sent, Expected::Ready { step: Step::Sync, .. });
+            let end = self.expected.iter().position(sync).unwrap_or(0);
+            self.expected.drain(..end).collect()
+        } else {
+            Vec::new()
+        };
+        let mut effects = match self.expected.pop_front() {
+            Some(Expected::Ready { effects, .. }) => effects,
+            other => return Err(unexpected("ReadyForQuery", other.as_ref())),
         };
         while self.expected.front() == Some(&Expected::CopyEnd) {
             self.expected.pop_front();
         }
         self.status = status;
         let last = std::mem::replace(&mut self.last, Last::Well);
-        let mut ended = Ended::default();
+        let mut ended = Ended { void, ..Ended::default() };
         if last == Last::Failed {
             ended.failed = std::mem::take(&mut effects);
         }
@@ -288,6 +302,21 @@ mod tests {
 
     fn effect(name: &str) -> Effect {
         Effect::Reset(name.into())
+    }
+
+    #[test]
+    fn what_is_sent_after_an_error_and_before_its_sync_is_skipped() {
+        let mut exchange = Exchange::default();
+        exchange.sent_parse(Whose::Client, None);
+        exchange.parsed().unwrap();
+        assert!(exchange.failed().is_empty());
+        exchange.sent_parse(Whose::Client, None);
+        exchange.sent_close(Whose::Client, None);
+        exchange.sent_sync();
+        exchange.sent_parse(Whose::Client, None);
+        let ended = exchange.ready(Idle).unwrap();
+        assert_eq!(ended.void, [Expected::Parse(Whose::Client, None), Expected::Close(Whose::Client, None)]);
+        assert_eq!(exchange.parsed().unwrap(), Whose::Client);
     }
 
     #[test]
@@ -352,11 +381,17 @@ mod tests {
         exchange.ready(Open).unwrap();
         exchange.sent_simple(vec![], false);
         exchange.completed(b"ROLLBACK");
-        assert_eq!(exchange.ready(Idle).unwrap(), Ended { effects: vec![], failed: vec![effect("b")] });
+        assert_eq!(
+            exchange.ready(Idle).unwrap(),
+            Ended { effects: vec![], failed: vec![effect("b")], ..Ended::default() }
+        );
 
         exchange.sent_simple(vec![effect("c")], false);
         exchange.failed();
-        assert_eq!(exchange.ready(Idle).unwrap(), Ended { effects: vec![], failed: vec![effect("c")] });
+        assert_eq!(
+            exchange.ready(Idle).unwrap(),
+            Ended { effects: vec![], failed: vec![effect("c")], ..Ended::default() }
+        );
 
         exchange.sent_simple(vec![effect("d")], false);
         exchange.ready(Open).unwrap();
