@@ -142,7 +142,13 @@ impl World {
             Effect::Promote(configuration) => (self.random.millis(1, 15), Action::PromoteNames(configuration)),
             Effect::Prepare(process) => (self.random.millis(2, 20), Action::Prepare(process)),
             Effect::Slots => (self.random.millis(1, 10), Action::Slots),
-            Effect::Barrier(row) => (self.random.millis(1, 5), Action::Barrier(row)),
+            Effect::Barrier(row) => {
+                // Whoever waited for it before was given up.
+                if let Some(process) = &mut self.nodes[node].server.process {
+                    process.waiting.retain(|(_, waiter)| *waiter != Waiter::Barrier(row));
+                }
+                (self.random.millis(1, 5), Action::Barrier(row))
+            }
             Effect::Compare(leader) => {
                 let newest = self.nodes[node].agent.as_ref().and_then(|agent| agent.watcher.barrier_seen());
                 (self.random.millis(2, 15), Action::Ask(leader, newest))

@@ -9,7 +9,6 @@ use windlass_logic::ha::{Kind as Counts, Phase};
 use crate::{
     control::Control,
     network::Weather,
-    plan::HEALED,
     world::{Undo, World},
 };
 
@@ -76,7 +75,7 @@ impl World {
             let waits: Vec<_> = self.controls.iter().flatten().map(|control| control.waits.as_str()).collect();
             let what = format!(
                 "not at rest {:?} after everything was whole again: {waits:?}; {:?} of epoch {}, sets {:?}; members {members:?}",
-                self.now.saturating_sub(HEALED),
+                self.now.saturating_sub(self.healed_at),
                 row.phase,
                 row.epoch,
                 row.reign.sets

@@ -10,7 +10,7 @@ use crate::{network::Weather, random::Random, server::Time};
 const FIRST_FAULT: u64 = 8_000;
 /// Until when faults come; then everything is healed.
 const LAST_FAULT: u64 = 40_000;
-/// Everything is whole from here on.
+/// Everything is whole from here on, at the latest.
 pub const HEALED: Time = Duration::from_secs(45);
 /// By then it must have come to rest.
 pub const END: Time = Duration::from_secs(150);

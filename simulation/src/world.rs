@@ -31,6 +31,8 @@ use crate::{
 
 /// More events than any honest schedule has.
 const MOST_EVENTS: u64 = 2_000_000;
+/// After the last fault ended by itself, before everything is made whole.
+const QUIET: Duration = Duration::from_secs(6);
 /// Two attempts of clients are so far apart.
 const CLIENTS: (u64, u64) = (50, 250);
 /// From look to look of the servers' connections.
@@ -150,6 +152,8 @@ pub(crate) struct World {
     /// Last answer of each host to each host's probes, and probes since.
     pub(crate) seen: BTreeMap<(usize, usize), (Option<Time>, u32)>,
     pub(crate) healed: bool,
+    /// When everything is whole again.
+    pub(crate) healed_at: Time,
     /// The highest epoch there was when the metadata lost rows; what it assumes is not true before a higher one.
     pub(crate) lost_rows: Option<u64>,
     /// Events in all.
@@ -242,6 +246,7 @@ impl World {
             commits: 0,
             seen: BTreeMap::new(),
             healed: false,
+            healed_at: HEALED,
             lost_rows: None,
             events: 0,
             plan,
@@ -266,13 +271,16 @@ impl World {
         for (number, at) in faults.into_iter().enumerate() {
             self.at(at, Event::Fault(number));
         }
-        self.at(HEALED, Event::Heal);
+        // Quiet time finds nothing.
+        let over = self.plan.faults.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or_default();
+        self.healed_at = (over + QUIET).min(HEALED);
+        self.at(self.healed_at, Event::Heal);
     }
 
     /// Runs to the end, or to the first breach.
     pub(crate) fn run(&mut self) {
         while let Some(Reverse(next)) = self.queue.pop() {
-            if next.at > END || self.checker.breach.is_some() || (self.healed && self.now > HEALED && self.is_well()) {
+            if next.at > END || self.checker.breach.is_some() || (self.healed && self.is_well()) {
                 break;
             }
             self.now = next.at;

@@ -99,7 +99,7 @@ fn what_was_found_once_stays_mended() {
     for seed in [57, 102, 174, 244, 311, 320, 394, 645] {
         holds(&run(seed, Metadata::Forgetful, Story::Dropped));
     }
-    for seed in [29, 3617, 3650, 15_673, 17_825, 24_432, 26_660, 27_888] {
+    for seed in [29, 2456, 3617, 3650, 15_673, 17_825, 24_432, 26_660, 27_888] {
         holds(&run(seed, Metadata::Durable, Story::Dropped));
     }
 }
