@@ -271,9 +271,9 @@ impl World {
         for (number, at) in faults.into_iter().enumerate() {
             self.at(at, Event::Fault(number));
         }
-        // Quiet time finds nothing.
-        let over = self.plan.faults.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or_default();
-        self.healed_at = (over + QUIET).min(HEALED);
+        // Quiet time after faults finds nothing; without any, it is what is looked at.
+        let over = self.plan.faults.iter().map(|(at, fault)| *at + lasts(fault)).max();
+        self.healed_at = over.map_or(HEALED, |over| (over + QUIET).min(HEALED));
         self.at(self.healed_at, Event::Heal);
     }
 

@@ -17,6 +17,7 @@ mod barrier;
 mod checkpoint;
 mod data;
 mod decide;
+mod echo;
 mod effects;
 mod facts;
 mod fence;

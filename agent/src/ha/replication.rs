@@ -17,6 +17,7 @@ use windlass_kit::{clock::BootInstant, failpoint::Failpoints};
 use windlass_proto::agent::v1 as pb;
 
 use super::{
+    echo::Echo,
     machine::Machine,
     seat::{Seat, lock},
 };
@@ -38,6 +39,7 @@ pub struct Replication {
     heard: Arc<Mutex<BootInstant>>,
     owner: AtomicU64,
     changed: watch::Sender<u64>,
+    echo: Echo,
 }
 
 impl Replication {
@@ -48,6 +50,7 @@ impl Replication {
     pub fn new(members: Arc<Members>, failpoints: Failpoints) -> Result<Arc<Self>, Error> {
         let replication = Arc::new(Self {
             members,
+            echo: Echo::new(failpoints.clone()),
             failpoints,
             boot: facts::boot_id()?.into(),
             seats: RwLock::default(),
@@ -138,6 +141,23 @@ impl Replication {
         })
     }
 
+    /// Orders go to their seats; each seat decides whether they are new.
+    async fn obey(&self, orders: pb::ReplicationOrders, sent_at: BootInstant) {
+        if self.owner.fetch_max(orders.owner_epoch, Ordering::Relaxed) > orders.owner_epoch {
+            tracing::warn!(owner_epoch = orders.owner_epoch, "orders of a former owner are ignored");
+            return;
+        }
+        {
+            let mut heard = lock(&self.heard);
+            *heard = (*heard).max(sent_at);
+        }
+        for order in &orders.orders {
+            if let Some(seat) = self.seat_of(&order.member_id) {
+                seat.take(order).await;
+            }
+        }
+    }
+
     fn all(&self) -> Vec<Arc<Seat>> {
         self.seats.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -163,18 +183,10 @@ impl ReplicationTarget for Replication {
     }
 
     async fn take(&self, orders: pb::ReplicationOrders, sent_at: BootInstant) {
-        if self.owner.fetch_max(orders.owner_epoch, Ordering::Relaxed) > orders.owner_epoch {
-            tracing::warn!(owner_epoch = orders.owner_epoch, "orders of a former owner are ignored");
-            return;
-        }
-        {
-            let mut heard = lock(&self.heard);
-            *heard = (*heard).max(sent_at);
-        }
-        for order in &orders.orders {
-            if let Some(seat) = self.seat_of(&order.member_id) {
-                seat.take(order).await;
-            }
+        let again = self.echo.of(&orders, sent_at).await;
+        self.obey(orders, sent_at).await;
+        for (orders, sent_at) in again {
+            self.obey(orders, sent_at).await;
         }
     }
 

@@ -443,6 +443,19 @@ impl Node {
     }
 }
 
+/// Waits for an answer: a standby shows a moment later what it has acknowledged, and chores are done once a second.
+pub(crate) async fn comes(expected: &str, ask: impl AsyncFn() -> Result<String, String>) {
+    let begun = Instant::now();
+    loop {
+        let answer = ask().await;
+        if answer.as_deref() == Ok(expected) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {answer:?} instead of {expected}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn psql(target: &str, password: Option<&str>, sql: &str) -> Result<String, String> {
     let mut psql = tokio::process::Command::new("psql");
     psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", target, "-c", sql]).kill_on_drop(true);

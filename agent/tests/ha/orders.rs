@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_agent::{link::ReplicationTarget as _, members::Disposal};
 use windlass_proto::agent::v1 as pb;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, comes};
 
 #[tokio::test]
 async fn repeats_change_nothing_and_what_is_late_is_refused() {
@@ -91,12 +91,7 @@ async fn a_member_is_removed_while_it_is_copied() {
         lead.members.truncate(1);
     }
     lab.send(0, order).await;
-    let slots = "select count(*) from pg_replication_slots";
-    let begun = std::time::Instant::now();
-    while lab.nodes[0].sql(slots).await.as_deref() != Ok("0") {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "the slot stays");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    comes("0", async || lab.nodes[0].sql("select count(*) from pg_replication_slots").await).await;
 }
 
 #[tokio::test]
@@ -115,5 +110,5 @@ async fn a_single_member_becomes_a_leader_without_being_stopped() {
     lab.follow(1, 1, &nonce, 0).await;
     lab.reaches(1, pb::ReplicaState::Standby).await;
     assert_eq!(lab.nodes[0].pid(), pid);
-    assert_eq!(lab.nodes[1].app("select count(*) from t").await.as_deref(), Ok("1"));
+    comes("1", async || lab.nodes[1].app("select count(*) from t").await).await;
 }

@@ -106,6 +106,13 @@ create table host (
     create_time        timestamptz not null default now()
 ) with (fillfactor = 80);
 
+-- Whom each node heard last that does not judge silence itself. Unlogged: it is told again every few seconds.
+create unlogged table node_sight (
+    node       uuid primary key,
+    hosts      uuid[] not null,
+    store_time timestamptz not null default now()
+);
+
 create table join_token (
     id            uuid primary key,
     secret_sha256 bytea not null unique,

@@ -32,6 +32,7 @@ pub mod proxies;
 pub mod reservations;
 pub mod sagas;
 pub mod shard;
+pub mod sights;
 pub mod supply;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

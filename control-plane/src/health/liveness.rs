@@ -41,6 +41,8 @@ struct Host {
     load: Value,
     /// Whether it was heard since the last touch.
     fresh: bool,
+    /// Whether this node itself heard it since it last told the other nodes.
+    untold: bool,
     members: HashMap<MemberId, MemberKey>,
     orphans: Option<Vec<String>>,
 }
@@ -78,7 +80,7 @@ impl Liveness {
         Self { hosts: HashMap::new(), quiet_until: now + grace, looked: now, mass_since: None }
     }
 
-    /// Learns a host from its row; one that is known keeps what was heard of it.
+    /// Learns a host from its row, which another node may have changed; one that is known keeps what was heard of it.
     pub(super) fn learn(&mut self, id: HostId, name: &str, state: HostState, now: Instant) {
         let host = self.hosts.entry(id).or_insert_with(|| Host {
             name: name.to_owned(),
@@ -86,10 +88,19 @@ impl Liveness {
             heard: now,
             load: Value::Object(serde_json::Map::new()),
             fresh: false,
+            untold: false,
             members: HashMap::new(),
             orphans: None,
         });
         name.clone_into(&mut host.name);
+        host.state = state;
+    }
+
+    /// Notes that another node heard a host then.
+    pub(super) fn heard_elsewhere(&mut self, id: HostId, at: Instant) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.heard = host.heard.max(at);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -113,6 +124,7 @@ impl Liveness {
         self.hosts.get_mut(&id).is_some_and(|host| {
             host.heard = now;
             host.fresh = true;
+            host.untold = true;
             host.state != HostState::Online
         })
     }
@@ -174,6 +186,11 @@ impl Liveness {
             }
         }
         fresh
+    }
+
+    /// Hosts that this node heard since the last call.
+    pub(super) fn take_untold(&mut self) -> Vec<HostId> {
+        self.hosts.iter_mut().filter_map(|(id, host)| std::mem::take(&mut host.untold).then_some(*id)).collect()
     }
 
     /// What the silence of hosts means now, if `limit` is the longest that counts as being there.
@@ -257,6 +274,28 @@ mod tests {
         table.stored(ids[1], HostState::Offline);
         assert_eq!(silence(&mut table, now), Silence::None);
         assert!(table.heard(ids[1], now), "it is back");
+    }
+
+    #[test]
+    fn a_host_that_another_node_hears_is_not_silent_and_is_not_told_on() {
+        let start = Instant::now();
+        let (mut table, ids) = fleet(2, start);
+        let now = start + Duration::from_secs(60);
+        table.heard(ids[0], now);
+        table.heard_elsewhere(ids[1], now - Duration::from_secs(5));
+        assert_eq!(silence(&mut table, now), Silence::None);
+        assert_eq!(table.take_untold(), [ids[0]]);
+        assert!(table.take_untold().is_empty(), "it is told once");
+        table.heard_elsewhere(ids[0], start);
+        assert_eq!(silence(&mut table, now + Duration::from_secs(11)), Silence::Gone(vec![ids[1]]));
+    }
+
+    #[test]
+    fn what_another_node_stored_of_a_host_is_learnt() {
+        let start = Instant::now();
+        let (mut table, ids) = fleet(1, start);
+        table.learn(ids[0], "h", HostState::Offline, start);
+        assert!(table.heard(ids[0], start), "so it is stored as online again");
     }
 
     #[test]

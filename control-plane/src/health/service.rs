@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use uuid::Uuid;
 use windlass_db::Db;
 
 use super::{admission::Admission, liveness::Liveness};
@@ -38,6 +39,8 @@ pub struct Health {
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// This node, for as long as the process lives.
+    pub(super) node: Uuid,
     pub(super) db: Db,
     pub(super) config: HealthConfig,
     pub(super) admission: Admission,
@@ -48,7 +51,7 @@ impl Health {
     /// Knows nobody yet; run it with [`Health::run`].
     pub fn new(db: Db, config: HealthConfig) -> Self {
         let table = Mutex::new(Liveness::new(Instant::now(), config.start_grace));
-        Self { shared: Arc::new(Shared { db, config, admission: Admission::default(), table }) }
+        Self { shared: Arc::new(Shared { node: Uuid::now_v7(), db, config, admission: Admission::default(), table }) }
     }
 
     /// How many hosts there are, as far as this node knows.

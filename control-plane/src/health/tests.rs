@@ -128,6 +128,51 @@ async fn silence_makes_a_host_offline_and_a_heartbeat_brings_it_back() {
 }
 
 #[tokio::test]
+async fn a_host_that_only_another_node_hears_stays_online() {
+    let test = TestDb::create().await;
+    let (ours, theirs, silent) = (host(&test, "ours").await, host(&test, "theirs").await, host(&test, "silent").await);
+    let config = HealthConfig {
+        offline_after: Duration::from_secs(2),
+        start_grace: Duration::from_millis(100),
+        ..HealthConfig::default()
+    };
+    let shutdown = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut nodes = Vec::new();
+    for name in ["a", "b"] {
+        let health = Health::new(test.db.clone(), config);
+        let keeper = Keeper::new(test.db.clone(), LeaseConfig::orchestrator(name));
+        let mut ownership = keeper.ownership();
+        let (watched, token) = (health.clone(), shutdown.clone());
+        let sight = ownership.clone();
+        tasks.spawn(async move { tokio::join!(keeper.run(token.clone()), watched.run(sight, token)) });
+        if nodes.is_empty() {
+            ownership.held().await;
+        }
+        nodes.push(health);
+    }
+    nodes[0].hello(ours, &hello("s")).await.expect("hello");
+    nodes[0].hello(silent, &hello("s")).await.expect("hello");
+    nodes[1].hello(theirs, &hello("s")).await.expect("hello");
+    let going = async {
+        while events(&test, "host.offline").await == 0 {
+            nodes[0].heartbeat(ours, &beat("s", &[])).await.expect("beat");
+            nodes[1].heartbeat(theirs, &beat("s", &[])).await.expect("beat");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, going).await.expect("the silent one goes");
+    assert_eq!(test.count(&format!("select count(*) from host where state = 'OFFLINE' and id = '{silent}'")).await, 1);
+    assert_eq!(test.count("select count(*) from host where state = 'ONLINE'").await, 2);
+    shutdown.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        let (kept, watched) = ended.expect("no panic");
+        kept.expect("keeper");
+        watched.expect("health");
+    }
+}
+
+#[tokio::test]
 async fn only_a_known_certificate_is_let_in_and_a_revocation_counts_at_once() {
     let test = TestDb::create().await;
     let id = host(&test, "h1").await;

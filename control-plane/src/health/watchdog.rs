@@ -26,7 +26,8 @@ impl Health {
     /// None: trouble is logged and tried again.
     pub async fn run(self, ownership: Ownership, shutdown: CancellationToken) -> Result<(), Error> {
         let mut touched = Instant::now();
-        let (mut refreshed, mut learnt): (Option<Instant>, Option<Instant>) = (None, None);
+        let (mut refreshed, mut learnt, mut told): (Option<Instant>, Option<Instant>, Option<Instant>) =
+            (None, None, None);
         let due = |last: Option<Instant>, every| last.is_none_or(|at| at.elapsed() >= every);
         loop {
             if due(refreshed, REFRESH_EVERY) {
@@ -39,6 +40,14 @@ impl Health {
                 match self.learn_all().await {
                     Ok(()) => learnt = Some(Instant::now()),
                     Err(error) => tracing::warn!(error = error.chain(), "hosts could not be read; trying again"),
+                }
+            }
+            if due(told, self.tell_every()) {
+                match self.share_sight(&ownership).await {
+                    Ok(()) => told = Some(Instant::now()),
+                    Err(error) => {
+                        tracing::warn!(error = error.chain(), "whom other nodes hear is not known; trying again")
+                    }
                 }
             }
             if let Err(error) = self.watch(&ownership).await {

@@ -1,10 +1,12 @@
-//! Faults in the middle of changes of roles (50, 52 to 57).
+//! Faults in the middle of changes of roles (43, 50 to 57).
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use windlass_core::replication::epoch_name;
 use windlass_proto::api::v1::{AddReplicaRequest, Operation, RemoveReplicaRequest, SwitchoverInstanceRequest};
 
 use super::round::Round;
@@ -107,6 +109,92 @@ pub(super) async fn long_read(round: &mut Round<'_>) -> Result<()> {
     ensure!(ended, "the long read outlived the promotion");
     drop(cut);
     Ok(())
+}
+
+/// Every agent hears its orders again, late and behind younger ones, through a whole life: alone, with a follower
+/// again, by a switchover and a failover.
+pub(super) async fn orders_again(round: &mut Round<'_>) -> Result<()> {
+    for host in &mut round.site.hosts {
+        host.program().stop().await?;
+        host.start_with(&[("WINDLASS_FAILPOINTS", "ha.orders_again=error")])?;
+    }
+    round.whole(Duration::from_secs(30)).await?;
+    round.mark();
+    let (primary, standby) = (round.primary().await?, round.standbys().await?[0]);
+    let cut = Cut::off(&round.node(standby))?;
+    round.writes_go_on(30).await?;
+    drop(cut);
+    round.whole(Duration::from_secs(60)).await?;
+    let operation = ask_switchover(round).await?;
+    round.api.succeeded(&operation).await?;
+    round.whole(Duration::from_secs(60)).await?;
+    ensure!(round.primary().await? != primary, "a switchover that changed nothing");
+    let cut = Cut::off(&round.node(standby))?;
+    round.writes_go_on(30).await?;
+    drop(cut);
+    for host in &mut round.site.hosts {
+        host.program().stop().await?;
+        host.start()?;
+    }
+    Ok(())
+}
+
+/// A primary with commits of its own is started by hand as a standby of its successor, without a rewind and under the
+/// name by which it was known: nothing is acknowledged by it.
+pub(super) async fn old_name(round: &mut Round<'_>) -> Result<()> {
+    let (old, standbys) = (round.primary().await?, round.standbys().await?);
+    let name = epoch_name(round.member(old).await?, round.epoch);
+    round.mark();
+    round.host(old).program().kill()?;
+    let cut = Cut::off(&round.node(old))?;
+    let own = "set synchronous_commit = local; create table own as select generate_series(1, 50000)";
+    round.site.ask_member(old, own)?;
+    round.fails_over(30).await?;
+    round.writes_go_on(30).await?;
+    let new = round.primary().await?;
+    let other = *standbys.iter().find(|standby| **standby != new).context("another standby")?;
+    let followed = crate::wait_until("a standby that follows", Duration::from_secs(30), async || {
+        let line = round.site.ask_member(other, "show primary_conninfo")?;
+        ensure!(!line.is_empty() && !line.contains(&format!("host='{}'", round.node(old).address())), "{line}");
+        Ok(line)
+    })
+    .await?;
+    for pid in round.server(old)? {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    drop(cut);
+    let directory = round.member_directory(old)?;
+    disguise(&directory, &followed, &name)?;
+    let log = directory.join("log/by-hand.log");
+    let mut server = round.site.start_by_hand(old, &log)?;
+    let connected = crate::wait_until("a connection of the diverged one", Duration::from_secs(20), async || {
+        let log = std::fs::read_to_string(&log)?;
+        ensure!(log.contains("started streaming WAL") || log.contains("forked off"), "{log}");
+        Ok(())
+    })
+    .await;
+    // Nobody is left whose word counts, and the commits that wait now would be released by one that takes its word.
+    let alone = Cut::off(&round.node(other))?;
+    let silent = round.nothing_acknowledged(2.0).await;
+    drop(alone);
+    for pid in round.server(old).unwrap_or_default() {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    server.wait()?;
+    connected?;
+    silent
+}
+
+/// Makes a member's directory one of a standby that follows as another does, but under this name.
+fn disguise(directory: &Path, followed: &str, name: &str) -> Result<()> {
+    let (head, tail) = followed.split_once("application_name='").context("a name in primary_conninfo")?;
+    let (_, tail) = tail.split_once('\'').context("the end of the name")?;
+    let conninfo = format!("{head}application_name='{name}'{tail}").replace('\'', "''");
+    let data = directory.join("data");
+    std::fs::write(data.join("standby.signal"), "")?;
+    let settings = format!("primary_conninfo = '{conninfo}'\nprimary_slot_name = ''\nsynchronous_standby_names = ''\n");
+    // Read behind every other file.
+    Ok(std::fs::write(data.join("postgresql.auto.conf"), settings)?)
 }
 
 async fn ask_switchover(round: &Round<'_>) -> Result<Operation> {

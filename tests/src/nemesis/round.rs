@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 use rand::rngs::StdRng;
+use windlass_core::id::MemberId;
 use windlass_proto::api::v1::{Instance, ReplicationStatus, instance};
 
 use crate::api::{Api, instance_name};
@@ -71,6 +72,16 @@ impl Round<'_> {
         let uid = instance.replication_status.unwrap_or_default().primary;
         let member = instance.members.iter().find(|member| member.uid == uid).context("nobody leads")?;
         self.site.host_of(member)
+    }
+
+    /// The member on a machine.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn member(&self, number: usize) -> Result<MemberId> {
+        let instance = self.instance().await?;
+        let member = instance.members.iter().find(|member| self.site.host_of(member).is_ok_and(|host| host == number));
+        Ok(member.context("nobody lives there")?.uid.parse()?)
     }
 
     /// The machines of the other members, in any order.

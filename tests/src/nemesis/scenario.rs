@@ -113,6 +113,7 @@ pub const ALL: &[Scenario] = &[
     scenario!("32", "long packets are lost", 1, Either, 40, USUAL, network::long_packets),
     scenario!("40", "a member's state is cut short, then gone", 1, Either, 15, USUAL, processes::state_lost),
     scenario!("42", "the control plane dies at a step of a switchover", 1, Either, 40, USUAL, control::dies_at_step),
+    scenario!("43", "orders come twice, late and out of order", 1, Moves, 10, USUAL, replication::orders_again),
     scenario!("44", "the control plane is down", 1, Stays, 3, USUAL, control::down),
     scenario!("45", "the metadata stands still, then is gone", 1, Stays, 3, USUAL, control::metadata),
     scenario!("48", "a control plane and the primary's host die together", 1, Moves, 20, USUAL, control::with_primary),
@@ -125,6 +126,15 @@ pub const ALL: &[Scenario] = &[
         20,
         STORM,
         replication::cancels
+    ),
+    scenario!(
+        "51",
+        "a diverged primary follows by hand under its old name",
+        2,
+        Moves,
+        20,
+        USUAL,
+        replication::old_name
     ),
     scenario!("52", "the rewind of the old primary is killed", 1, Moves, 10, USUAL, replication::rewind_killed),
     scenario!(

@@ -10,7 +10,7 @@ mod start;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub struct Site {
     pub metadata: Plain,
     programs: PathBuf,
     // Last, so that the programs are dead before they end what is left.
-    _ground: Arc<Ground>,
+    ground: Arc<Ground>,
     home: Home,
 }
 
@@ -145,6 +145,19 @@ impl Site {
         let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).context("no pid")?;
         ensure!(database::start_time(pid).is_some(), "process {pid} of {} is gone", file.display());
         Ok(pid)
+    }
+
+    /// Starts the one member on a machine as somebody would by hand: past its agent, which has to be dead. Its log goes to
+    /// the file.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn start_by_hand(&self, host: usize, log: &Path) -> Result<Child> {
+        let log = std::fs::File::create(log)?;
+        let program = database::postgres_directory().context("no PostgreSQL on this machine")?.join("postgres");
+        let mut command = self.ground.command_in(Some(self.hosts[host].node()), &program)?;
+        command.arg("-D").arg(self.member_directory(host)?.join("data"));
+        Ok(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?)
     }
 
     /// Asks the one member on a machine through its socket, as its administrator, in the database of the agent.

@@ -78,7 +78,7 @@ impl Site {
             metadata_node,
             metadata,
             programs,
-            _ground: ground,
+            ground,
             home,
         };
         wait_until("answer of the control plane", START_LIMIT, async || site.api.all_hosts().await).await?;

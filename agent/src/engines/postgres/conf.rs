@@ -37,7 +37,11 @@ const BASE: &[(&str, &str)] = &[
     ("log_checkpoints", "off"),
     ("log_timezone", "UTC"),
     ("timezone", "UTC"),
-    ("tcp_keepalives_idle", "60"),
+    // A client whose host is gone keeps its locks for half a minute at most.
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "30s"),
 ];
 
 /// Windlass manages these.
