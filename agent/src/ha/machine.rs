@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Between looks while something is about to change, and while nothing is.
-const SOON: Duration = Duration::from_millis(10);
+const SOON: Duration = Duration::from_millis(5);
 const SETTLED: Duration = Duration::from_millis(200);
 /// After an error.
 const AFTER_ERROR: Duration = Duration::from_millis(250);

@@ -12,7 +12,7 @@ use std::sync::{
 use tokio::sync::{Notify, watch};
 use windlass_core::id::InstanceId;
 
-use super::{Route, State};
+use super::{Route, Scout, State};
 use crate::metrics::InstanceMetrics;
 
 /// One instance. Lives as long as a session or the table knows it.
@@ -22,6 +22,8 @@ pub struct Instance {
     route: watch::Sender<Arc<Route>>,
     running: AtomicU64,
     idle: Notify,
+    /// When to try again a server that does not answer.
+    pub scout: Scout,
     /// Its counters.
     pub metrics: InstanceMetrics,
 }
@@ -37,6 +39,7 @@ impl Instance {
             route: watch::Sender::new(route),
             running: AtomicU64::new(0),
             idle: Notify::new(),
+            scout: Scout::default(),
             metrics,
         })
     }

@@ -7,6 +7,7 @@ mod destination;
 mod instance;
 mod log;
 mod route;
+mod scout;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -15,4 +16,5 @@ pub use destination::{Access, Destination, Entrance};
 pub use instance::{Instance, Running};
 pub use log::{Change, RouteLog};
 pub use route::{Backend, Pooling, ReadFallback, Route, Settings, State};
+pub use scout::Scout;
 pub use table::RouteTable;

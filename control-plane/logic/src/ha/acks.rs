@@ -37,6 +37,10 @@ pub(super) enum Joining {
 pub(super) fn follow(draft: &mut Draft<'_>, leader: &Facts, joining: Joining, patience: Duration) {
     confirm(draft, leader);
     let ordered = draft.next.reign.ordered().clone();
+    let left = ordered.members.iter().filter_map(|id| time_left(draft, *id, patience));
+    if let Some(left) = left.filter(|left| !left.is_zero()).min() {
+        draft.look_again(left);
+    }
     let lost = lost(draft, leader, &ordered, patience);
     let mut members: BTreeSet<MemberId> = ordered.members.difference(&lost).copied().collect();
     let settled = draft.next.reign.sets.len() == 1;
@@ -110,16 +114,7 @@ fn proven(cluster: &Cluster, leader: &Facts) -> Option<usize> {
 fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> BTreeSet<MemberId> {
     let link = |id: &MemberId| draft.observed.links.get(id).copied().unwrap_or_default();
     let counts = |id: &MemberId| draft.now.members.get(id).is_some_and(super::cluster::Member::counts);
-    let limit = |id: &MemberId| {
-        if is_down(draft, *id) {
-            patience.min(SERVER_DOWN)
-        } else if is_unheard(draft, *id) {
-            patience.min(Duration::from_millis(draft.now.timings().detect_ms.into()))
-        } else {
-            patience
-        }
-    };
-    let away = |id: &MemberId| link(id).away_for.is_some_and(|since| since >= limit(id));
+    let away = |id: &MemberId| time_left(draft, *id, patience).is_some_and(|left| left.is_zero());
     let distrusted =
         |id: &MemberId| draft.observed.members.get(id).is_some_and(|seen| seen.facts.state == ReplicaState::Quarantine);
     let gone = |id: &MemberId| !counts(id) || away(id) || distrusted(id);
@@ -134,6 +129,19 @@ fn lost(draft: &Draft<'_>, leader: &Facts, set: &AckSet, patience: Duration) -> 
         lost.extend(behind);
     }
     lost
+}
+
+/// How long a member that is away is still waited for; None if it is there.
+fn time_left(draft: &Draft<'_>, id: MemberId, patience: Duration) -> Option<Duration> {
+    let away = draft.observed.links.get(&id)?.away_for?;
+    let limit = if is_down(draft, id) {
+        patience.min(SERVER_DOWN)
+    } else if is_unheard(draft, id) {
+        patience.min(Duration::from_millis(draft.now.timings().detect_ms.into()))
+    } else {
+        patience
+    };
+    Some(limit.saturating_sub(away))
 }
 
 /// Its own agent says that its server does not run, so there is no doubt whether it is only hard to reach.

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::sleep,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use windlass_core::{Error, engine::Engine};
 use windlass_kit::random;
 use windlass_wire_pg::{
@@ -29,9 +26,6 @@ use crate::{
     accept::Startup as Patience,
     routes::{Destination, Entrance, State},
 };
-
-/// Between two tries to learn a verifier while nobody can be asked.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// A client that wants a session.
 pub(super) struct Guest<'a> {
@@ -126,7 +120,10 @@ async fn verifier(shared: &Shared, destination: &Destination) -> Result<Arc<Veri
     let began = Instant::now();
     loop {
         let error = match shared.postgres.verifiers().of(shared, instance, *access, user).await {
-            Ok(Some(verifier)) => return Ok(verifier),
+            Ok(Some(verifier)) => {
+                instance.scout.reached();
+                return Ok(verifier);
+            }
             Ok(None) => return Ok(Arc::new(shared.postgres.doomed(user))),
             Err(error) => error,
         };
@@ -138,7 +135,7 @@ async fn verifier(shared: &Shared, destination: &Destination) -> Result<Arc<Veri
             let message = format!("instance {} cannot be entered: {error}", route.key());
             return Err(Refusal::new(SqlState::CANNOT_CONNECT_NOW, &message, "Try again in a moment."));
         }
-        sleep(RETRY).await;
+        instance.scout.pause().await;
     }
 }
 

@@ -29,7 +29,9 @@ pub struct Barrier {
 
 /// Commits the row and gives a position behind it. Waits for as long as the receipts take. A row that is there is
 /// written again: a transaction without a change waits for nobody, and the first may have been cut short. A wait that
-/// somebody cancelled looks like success here, so the caller compares the followers' positions with the result.
+/// somebody cancelled looks like success here, so the caller compares the followers' positions with the result. The
+/// position is one on disk, as the commit is: what is only inserted is sent when somebody flushes it, a fifth of a second
+/// later.
 ///
 /// # Errors
 /// `DATABASE_REFUSED` by a standby, `UNAVAILABLE` when the connection is gone.
@@ -42,6 +44,6 @@ pub async fn commit(server: &Server, row: Barrier) -> Result<Lsn, Error> {
     let (member, nonce) = (row.member.to_string(), row.nonce.to_string());
     let values: [&(dyn ToSql + Sync); 4] = [&epoch, &rev, &member, &nonce];
     client.execute(WRITE, &values).await.map_err(refused)?;
-    let end = client.query_one("select (pg_current_wal_insert_lsn() - '0/0')::int8", &[]).await.map_err(refused)?;
+    let end = client.query_one("select (pg_current_wal_flush_lsn() - '0/0')::int8", &[]).await.map_err(refused)?;
     Ok(Lsn(end.get::<_, i64>(0).unsigned_abs()))
 }

@@ -3,7 +3,7 @@
 //!
 //! Why a file of its own: parameters are the goal's and change by orders of one kind, roles by orders of another. The
 //! numbers are what detection and promotion rest on: a silent leader is noticed in 1.5 s, a lost connection is tried
-//! again after 0.2 s, and a query on a standby holds the replay up for half a second at most.
+//! again after 0.1 s, and a query on a standby holds the replay up for half a second at most.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ const MANAGED: &[(&str, &str)] = &[
     ("wal_receiver_timeout", "1500ms"),
     ("wal_receiver_status_interval", "1s"),
     ("wal_sender_timeout", "3s"),
-    ("wal_retrieve_retry_interval", "200ms"),
+    ("wal_retrieve_retry_interval", "100ms"),
     ("max_standby_streaming_delay", "500ms"),
     ("recovery_min_apply_delay", "0"),
     ("recovery_target_timeline", "latest"),

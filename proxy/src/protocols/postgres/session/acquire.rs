@@ -20,9 +20,6 @@ use crate::{
     routes::{Access, Backend, Route, Running, State},
 };
 
-/// Between two tries to reach a server that should be there.
-const RETRY: Duration = Duration::from_millis(100);
-
 /// How getting a server went.
 enum Got {
     Server(Box<Server>),
@@ -135,7 +132,10 @@ impl Session {
                     continue;
                 }
             };
-            let Some(refusal) = tried else { return Ok(()) };
+            let Some(refusal) = tried else {
+                instance.scout.reached();
+                return Ok(());
+            };
             if !self.is_sticky() {
                 self.return_unused();
             }
@@ -213,10 +213,14 @@ impl Session {
     async fn wait_for_route(&self, tried: &Arc<Route>, left: Duration, refusal: Refusal) -> Result<(), Stop> {
         let instance = &self.who.instance;
         let open = matches!(tried.state, State::Open) && self.wants(tried).is_some();
-        let wait = if open { left.min(RETRY) } else { left };
         let ready = |route: &Route| self.wants(route).is_some() && (!open || route.version() != tried.version());
-        match timeout(wait, self.shared.hold.until(instance, self.inbox.len(), ready)).await {
-            // Another try, or the end of the budget.
+        let held = tokio::select! {
+            held = timeout(left, self.shared.hold.until(instance, self.inbox.len(), ready)) => held,
+            // Another try.
+            () = instance.scout.pause(), if open => return Ok(()),
+        };
+        match held {
+            // The end of the budget, or another try.
             Err(_) | Ok(Ok(_)) => Ok(()),
             Ok(Err(crate::hold::Unheld::TooLong(_))) => Err(refusal.into()),
             Ok(Err(why)) => Err(Refusal::from((instance.route().key().as_str(), why)).into()),
