@@ -167,7 +167,8 @@ impl Machine {
         }
         self.failpoints.hit("ha.after_set_aside").await?;
         windlass_kit::files::remove(&marker(&self.seat.replica.root))?;
-        self.comparison = None;
+        // What the server ended of was in the data that is gone.
+        (self.comparison, self.down) = (None, None);
         self.seat
             .update(|record| {
                 record.copied_anew = ordered.unwrap_or(record.copied_anew);

@@ -451,6 +451,9 @@ fn rejoin(view: &View<'_>, order: &Order) -> Step {
                 Step::Compare
             }
         },
+        Sight::Down(Down { hopeless: Some(why), .. }) => {
+            Step::SetAside { why: format!("it cannot start: {why}"), ordered: None }
+        }
         Sight::Down(down) => again(view, down).unwrap_or_else(|| {
             let known = matches!(record.role, Role::Follower(epoch) | Role::Proven(epoch) if epoch == order.epoch);
             let configuration = if known { configuration(record, view.order) } else { alone(follow) };

@@ -13,7 +13,8 @@ use crate::{
     engines::{
         Server,
         postgres::replication::{
-            Configuration, Gate, Live, Reader, astray, files as role_files, incurable, local_timeline, read_history,
+            Configuration, Gate, Live, Reader, astray, files as role_files, hopeless, incurable, local_timeline,
+            read_history,
         },
     },
     host::{Process, UnitStatus, files, proc},
@@ -82,14 +83,14 @@ impl Machine {
             self.launched = None;
             self.reader = None;
             let crashed = had_process && !self.expected_end;
-            let incurable = if crashed { incurable(&words) } else { None };
+            let (incurable, hopeless) = if crashed { (incurable(&words), hopeless(&words)) } else { (None, None) };
             if crashed {
                 self.count_crash();
                 let kind = if how.ends_with("exit code 0") { "member.stopped" } else { "member.crashed" };
                 let message = format!("{}: {how}; its log ends with: {words}", server.title);
                 self.members.replica_happened(kind, self.seat.member(), message);
             }
-            self.down = Some(DownSince { at: Instant::now(), how, incurable });
+            self.down = Some(DownSince { at: Instant::now(), how, incurable, hopeless });
             (self.applied, self.fenced) = (None, false);
             self.expected_end = false;
             self.barrier.forget();

@@ -114,6 +114,7 @@ pub(super) struct DownSince {
     pub(super) at: Instant,
     pub(super) how: String,
     pub(super) incurable: Option<&'static str>,
+    pub(super) hopeless: Option<&'static str>,
 }
 
 impl Machine {
@@ -341,9 +342,13 @@ impl Machine {
             .as_ref()
             .map_or(0, |(_, live)| live.inserted.unwrap_or_default().0.saturating_sub(live.redo.0));
         match &self.down {
-            Some(down) => {
-                Sight::Down(Down { how: down.how.clone(), since: down.at.elapsed(), incurable: down.incurable, redo })
-            }
+            Some(down) => Sight::Down(Down {
+                how: down.how.clone(),
+                since: down.at.elapsed(),
+                incurable: down.incurable,
+                hopeless: down.hopeless,
+                redo,
+            }),
             None => Sight::Down(Down::default()),
         }
     }

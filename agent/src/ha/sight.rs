@@ -36,6 +36,8 @@ pub(super) struct Down {
     pub(super) since: Duration,
     /// Why a restart cures nothing.
     pub(super) incurable: Option<&'static str>,
+    /// Why it cannot start as a standby any more.
+    pub(super) hopeless: Option<&'static str>,
     /// Bytes that a restart has to redo.
     pub(super) redo: u64,
 }

@@ -252,7 +252,13 @@ impl Watcher {
             Seen::Down => {
                 self.gone(at);
                 let since = at.now.saturating_sub(self.down_since.unwrap_or(at.now));
-                Sight::Down(Down { how: "it ended".to_owned(), since, incurable: None, redo: self.redo })
+                Sight::Down(Down {
+                    how: "it ended".to_owned(),
+                    since,
+                    incurable: None,
+                    hopeless: None,
+                    redo: self.redo,
+                })
             }
             Seen::Starting(process) => {
                 self.meet(process, at);

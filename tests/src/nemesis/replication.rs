@@ -11,6 +11,7 @@ use windlass_proto::api::v1::{AddReplicaRequest, Operation, RemoveReplicaRequest
 
 use super::round::Round;
 use crate::api::request_id;
+use crate::database::start_time;
 use crate::lab::faults::Cut;
 use crate::workload::{Session, Target};
 
@@ -159,9 +160,7 @@ pub(super) async fn old_name(round: &mut Round<'_>) -> Result<()> {
         Ok(line)
     })
     .await?;
-    for pid in round.server(old)? {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
+    end_server(round, old).await?;
     drop(cut);
     let directory = round.member_directory(old)?;
     disguise(&directory, &followed, &name)?;
@@ -173,16 +172,29 @@ pub(super) async fn old_name(round: &mut Round<'_>) -> Result<()> {
         Ok(())
     })
     .await;
-    // Nobody is left whose word counts, and the commits that wait now would be released by one that takes its word.
+    // Nobody is left whose word counts: what waits now would be released by a leader that takes the diverged one's. After
+    // 1.5 s the leader may be told to go on alone.
     let alone = Cut::off(&round.node(other))?;
-    let silent = round.nothing_acknowledged(2.0).await;
+    let silent = round.nothing_acknowledged(1.2).await;
     drop(alone);
-    for pid in round.server(old).unwrap_or_default() {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
+    end_server(round, old).await?;
     server.wait()?;
     connected?;
     silent
+}
+
+/// Kills the server on a machine and waits until nothing is left of it.
+async fn end_server(round: &Round<'_>, number: usize) -> Result<()> {
+    let pids = round.server(number).unwrap_or_default();
+    for pid in &pids {
+        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+    }
+    crate::wait_until("the end of a server", Duration::from_secs(10), async || {
+        let left = pids.iter().filter(|pid| start_time(**pid).is_some()).count();
+        ensure!(left == 0, "{left} processes are left");
+        Ok(())
+    })
+    .await
 }
 
 /// Makes a member's directory one of a standby that follows as another does, but under this name.

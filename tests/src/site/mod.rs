@@ -147,16 +147,19 @@ impl Site {
         Ok(pid)
     }
 
-    /// Starts the one member on a machine as somebody would by hand: past its agent, which has to be dead. Its log goes to
-    /// the file.
+    /// Starts the one member on a machine as somebody would by hand: past its agent, which has to be dead like the server.
+    /// Its log goes to the file.
     ///
     /// # Errors
     /// The system refused.
     pub fn start_by_hand(&self, host: usize, log: &Path) -> Result<Child> {
         let log = std::fs::File::create(log)?;
         let program = database::postgres_directory().context("no PostgreSQL on this machine")?.join("postgres");
+        let data = self.member_directory(host)?.join("data");
+        // Of a dead one, which may still be a zombie.
+        let _ = std::fs::remove_file(data.join("postmaster.pid"));
         let mut command = self.ground.command_in(Some(self.hosts[host].node()), &program)?;
-        command.arg("-D").arg(self.member_directory(host)?.join("data"));
+        command.arg("-D").arg(data).args(["-c", "unix_socket_directories="]);
         Ok(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?)
     }
 

@@ -120,6 +120,7 @@ fn sights() -> Vec<Sight> {
     vec![
         Sight::NoData,
         Sight::Down(Down::default()),
+        Sight::Down(Down { hopeless: Some("so"), ..Down::default() }),
         Sight::Starting(Start::Plain),
         Sight::Starting(Start::AfterCrash),
         Sight::Starting(Start::Astray("so")),

@@ -14,6 +14,15 @@ pub fn incurable(last_words: &str) -> Option<&'static str> {
     SIGNS.iter().find(|(sign, _)| last_words.contains(sign)).map(|(_, why)| *why)
 }
 
+/// Why a standby cannot start from its data any more, by its last words.
+pub fn hopeless(last_words: &str) -> Option<&'static str> {
+    const SIGNS: &[(&str, &str)] = &[
+        ("does not contain minimum recovery point", "its data goes beyond where the leader's timeline left its own"),
+        ("is not a child of this server's history", "the leader's history is another"),
+    ];
+    SIGNS.iter().find(|(sign, _)| last_words.contains(sign)).map(|(_, why)| *why)
+}
+
 /// Whom a starting standby follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follows {
@@ -46,6 +55,13 @@ mod tests {
         let words = "PANIC:  could not write to file \"pg_wal/xlogtemp.7\": No space left on device";
         assert_eq!(incurable(words), Some("its disk is full"));
         assert_eq!(incurable("LOG:  server process (PID 7) was terminated by signal 11"), None);
+    }
+
+    #[test]
+    fn a_standby_that_was_started_behind_a_fork_is_told_from_one_that_crashed() {
+        let words = "FATAL:  requested timeline 2 does not contain minimum recovery point 0/536EA00 on timeline 1";
+        assert!(hopeless(words).is_some());
+        assert_eq!(hopeless("LOG:  server process (PID 7) was terminated by signal 11"), None);
     }
 
     #[test]

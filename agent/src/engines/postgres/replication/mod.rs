@@ -22,7 +22,7 @@ pub use barrier::{Barrier, commit as commit_barrier};
 pub use clone::{Progress, clone};
 pub use conf::{Configuration, Recovering, Upstream, files, files_in_data, has_standby_signal, mark};
 pub use control::{ClusterState, Control, read as read_control};
-pub use crash::{Follows, astray, incurable};
+pub use crash::{Follows, astray, hopeless, incurable};
 pub use leader::{Leader, Remote, look as look_at_leader};
 pub use lineage::{Ancestor, Position, Relation, Shared, local_timeline, read_history, relation};
 pub use lsn::Lsn;
