@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use windlass_core::engine::Engine;
 use windlass_proto::api::v1::{Replication, SwitchoverInstanceRequest};
 use windlass_tests::api::{instance_name, request_id};
 use windlass_tests::checkers::gap;
@@ -267,6 +268,7 @@ impl Ours {
         let mut made = Samples::new(&format!("Windlass: {series}"), "ms");
         made = made.against(&format!("{PEER}: two nodes made")).aim(1500.0);
         for round in 0..rounds {
+            self.pools_are_full().await?;
             let begin = Instant::now();
             self.site.create(INSTANCE, Replication { replicas: 1, ..Default::default() }).await?;
             made.add_time(begin.elapsed());
@@ -278,6 +280,19 @@ impl Ours {
         }
         self.target = Some(self.site.through_proxy(INSTANCE, 0).await?);
         made.print()
+    }
+
+    /// Three hosts that fill their pools on one machine would be measured instead.
+    async fn pools_are_full(&self) -> Result<()> {
+        windlass_tests::wait_until("full warm pools", WHOLE_LIMIT, async || {
+            for host in &self.site.hosts {
+                let pool = std::fs::read_dir(host.directory().join("state/warm"))?.flatten();
+                let ready = pool.filter(|entry| entry.path().join("data").exists()).count();
+                ensure!(ready >= Engine::ALL.len(), "{ready} warm directories on {}", host.name());
+            }
+            Ok(())
+        })
+        .await
     }
 
     fn host(&self, node: &Node) -> Result<usize> {

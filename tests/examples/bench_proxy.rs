@@ -64,7 +64,11 @@ async fn main() -> Result<()> {
     let instance = request.instance.as_mut().context("an instance")?;
     instance.resources = Some(Resources { cpu_millis: 2000, memory_bytes: 2 << 30, disk_bytes: 4 << 30 });
     instance.parameters.insert("max_connections".to_owned(), "1300".to_owned());
-    let operation = stack.api.instances().create_instance(request).await?.into_inner();
+    // The agent has not told yet which parameters there are.
+    let operation = windlass_tests::wait_until("a create that is accepted", Duration::from_secs(30), async || {
+        Ok(stack.api.instances().create_instance(request.clone()).await?.into_inner())
+    })
+    .await?;
     stack.api.succeeded(&operation).await?;
     let more = format!("pooling = \"transaction\"\nplaintext = \"allow\"\n[limits]\nbackends = {BACKENDS}\n");
     let mut proxy = Proxy::start(&stack, "front", &more).await?;

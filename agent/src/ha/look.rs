@@ -117,7 +117,9 @@ impl Machine {
         let Some(reader) = &mut self.reader else { return Sight::Starting(self.start) };
         match tokio::time::timeout(SILENT, reader.read()).await {
             Ok(Ok(live)) => {
-                self.last_live = Some((Instant::now(), Box::new(live.clone())));
+                if self.last_live.replace((Instant::now(), Box::new(live.clone()))).is_none() {
+                    self.members.replica_answers(self.seat.member());
+                }
                 Sight::Live(Box::new(live))
             }
             Ok(Err(_)) | Err(_) => {

@@ -212,7 +212,8 @@ fn essence(facts: &pb::ReplicaFacts) -> pb::ReplicaFacts {
         upstream.silent_for = None;
     }
     for downstream in &mut facts.downstream {
-        (downstream.flushed_lsn, downstream.replayed_lsn) = (0, 0);
+        // That it has told a position for the first time is news: it may acknowledge from then on.
+        (downstream.flushed_lsn, downstream.replayed_lsn) = (downstream.flushed_lsn.min(1), 0);
     }
     facts.reason.clear();
     facts

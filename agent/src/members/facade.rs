@@ -48,9 +48,9 @@ pub struct Members {
     pub(super) news: News,
     pub(super) warm: Warm,
     pub(super) processes: Processes,
-    /// Members whose process ended, for supervision.
-    pub(super) ended: mpsc::UnboundedSender<MemberId>,
-    ended_reader: Mutex<Option<mpsc::UnboundedReceiver<MemberId>>>,
+    /// Members whose process ended or came up, for supervision.
+    pub(super) due: mpsc::UnboundedSender<MemberId>,
+    due_reader: Mutex<Option<mpsc::UnboundedReceiver<MemberId>>>,
     slots: Mutex<BTreeMap<MemberId, Arc<Slot>>>,
     orphans: Mutex<Vec<String>>,
 }
@@ -68,7 +68,7 @@ impl Members {
         let accounts = Accounts::resolve(config.run_as.as_deref())?;
         let layout = Layout::create(&config.state_dir, &config.run_dir, &accounts)?;
         let host = host::open(config.process_host, &layout.units(), failpoints.clone()).await?;
-        let (ended, ended_reader) = mpsc::unbounded_channel();
+        let (due, due_reader) = mpsc::unbounded_channel();
         let members = Arc::new(Self {
             config,
             layout,
@@ -81,8 +81,8 @@ impl Members {
             news: News::new(),
             warm: Warm::new(),
             processes: Processes::default(),
-            ended,
-            ended_reader: Mutex::new(Some(ended_reader)),
+            due,
+            due_reader: Mutex::new(Some(due_reader)),
             slots: Mutex::default(),
             orphans: Mutex::default(),
         });
@@ -265,8 +265,8 @@ impl Members {
         self.slots().keys().copied().collect()
     }
 
-    pub(super) fn take_ended(&self) -> Option<mpsc::UnboundedReceiver<MemberId>> {
-        lock(&self.ended_reader).take()
+    pub(super) fn take_due(&self) -> Option<mpsc::UnboundedReceiver<MemberId>> {
+        lock(&self.due_reader).take()
     }
 
     pub(super) fn slots(&self) -> MutexGuard<'_, BTreeMap<MemberId, Arc<Slot>>> {

@@ -101,11 +101,11 @@ impl Members {
 
     /// Tells supervision when the process ends.
     pub(super) fn watch(&self, member: MemberId, unit: &str) {
-        let (host, ended, unit) = (self.host.clone(), self.ended.clone(), unit.to_owned());
+        let (host, due, unit) = (self.host.clone(), self.due.clone(), unit.to_owned());
         tokio::spawn(async move {
             if host.ended(&unit).await.is_ok() {
                 // Nobody listens when the agent is going down.
-                let _ = ended.send(member);
+                let _ = due.send(member);
             }
         });
     }

@@ -82,6 +82,12 @@ impl Members {
         self.config.stop_grace
     }
 
+    /// A replicated member's server answers for the first time: its facts are news.
+    pub(crate) fn replica_answers(&self, member: MemberId) {
+        // Without supervision nobody looks, as at shutdown.
+        let _ = self.due.send(member);
+    }
+
     /// Tells what happened to a replicated member.
     pub(crate) fn replica_happened(&self, kind: &str, member: MemberId, message: String) {
         self.news.happened(kind, member, message);

@@ -1,9 +1,9 @@
 //! Holds members to their goals without being asked.
 //!
-//! Level-triggered: each look compares all that shall be with all that is. The end of a process only makes the next
-//! look come at once. What was changed by hand is put back; a process that ended is started, at once the first time
-//! and then ever more slowly; what an order left unfinished is finished, except a create, which is the order's to
-//! repeat or to give up.
+//! Level-triggered: each look compares all that shall be with all that is. The end of a process, or a replicated one that
+//! answers, only makes the next look come at once. What was changed by hand is put back; a process that ended is started,
+//! at once the first time and then ever more slowly; what an order left unfinished is finished, except a create, which is
+//! the order's to repeat or to give up.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -37,7 +37,7 @@ enum Next {
 impl Members {
     /// Looks after the members until shutdown.
     pub(super) async fn supervise(self: &Arc<Self>, shutdown: &CancellationToken) {
-        let Some(mut ended) = self.take_ended() else { return };
+        let Some(mut due) = self.take_due() else { return };
         let mut looks: JoinSet<()> = JoinSet::new();
         let mut running: HashMap<tokio::task::Id, MemberId> = HashMap::new();
         let mut again: BTreeSet<MemberId> = BTreeSet::new();
@@ -46,7 +46,7 @@ impl Members {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Some(member) = ended.recv() => drop(again.insert(member)),
+                Some(member) = due.recv() => drop(again.insert(member)),
                 _ = ticks.tick() => {
                     again.extend(self.member_ids());
                     self.look_for_orphans();

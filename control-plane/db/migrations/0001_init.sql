@@ -224,6 +224,14 @@ create table ha_cluster (
     update_time timestamptz not null default now()
 ) with (fillfactor = 50);
 
+-- What the node that decides waits for, so that every node can say it. Unlogged: it is told again every few seconds.
+create unlogged table ha_waits (
+    one        boolean primary key default true check (one),
+    -- instance id -> sentences
+    waits      jsonb not null,
+    store_time timestamptz not null default now()
+);
+
 -- Programs that route clients.
 create table proxy (
     id             uuid primary key,

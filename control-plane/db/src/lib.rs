@@ -36,6 +36,7 @@ pub mod sights;
 pub mod supply;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod waits;
 
 pub use db::{Db, Tx};
 pub use lease::Guard;

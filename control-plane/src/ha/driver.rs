@@ -74,6 +74,7 @@ impl Ha {
         tokio::select! {
             () = Box::pin(driving) => {}
             () = Box::pin(self.follow_hints()) => {}
+            () = Box::pin(self.tell_waits()) => {}
             () = shutdown.cancelled() => {}
         }
         Ok(())

@@ -25,6 +25,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod view;
+mod waits;
 
 pub use handle::{Ha, HaConfig, NOT_HERE, Watch};
 pub(crate) use handle::{read, write};

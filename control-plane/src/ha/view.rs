@@ -19,7 +19,7 @@ const LOST: Duration = Duration::from_secs(5);
 pub struct ClusterView {
     /// As stored.
     pub cluster: Cluster,
-    /// What the state machine waits for, most important first; empty also where another node decides.
+    /// What the state machine waits for, most important first; a few seconds old where another node decides.
     pub waits: Vec<String>,
     /// What was heard of its members.
     pub members: BTreeMap<MemberId, ReplicaView>,
@@ -35,7 +35,7 @@ pub struct ReplicaView {
 }
 
 impl ClusterView {
-    /// Where an instance stands as it is stored, where another node decides.
+    /// Where an instance stands as it is stored, where another node decides. What that one waits for is not in the row.
     ///
     /// # Errors
     /// `INTERNAL` when this version cannot read it.

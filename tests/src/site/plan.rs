@@ -34,11 +34,16 @@ impl Pooling {
     }
 }
 
+/// What the environment says of the programs' logs, or this.
+fn log_or(usual: &str) -> String {
+    std::env::var("WINDLASS_LAB_LOG").unwrap_or_else(|_| usual.to_owned())
+}
+
 impl Default for Plan {
     fn default() -> Self {
         // Warm directories would take the processor from what is measured.
         let agent = "check_every = \"1s\"\nwarm_pool = \"off\"\n".to_owned();
-        let log = std::env::var("WINDLASS_LAB_LOG").unwrap_or_else(|_| "info,windlass=debug".to_owned());
+        let log = log_or("info,windlass=debug");
         Self { hosts: 3, control_planes: 1, proxies: vec![Pooling::Session], clients: 1, agent, log }
     }
 }
@@ -76,7 +81,7 @@ impl Plan {
     #[must_use]
     pub fn as_shipped(mut self) -> Self {
         self.agent.clear();
-        self.log = "info".to_owned();
+        self.log = log_or("info");
         self
     }
 

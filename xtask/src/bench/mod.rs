@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Which ones; all if none is named.
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(BENCHMARKS.iter().map(|b| b.name)))]
     names: Vec<String>,
+    /// Only write the page, of the results that are there.
+    #[arg(long, conflicts_with = "names")]
+    page: bool,
 }
 
 struct Benchmark {
@@ -74,7 +77,7 @@ const BENCHMARKS: &[Benchmark] = &[
         title: "High availability",
         package: "windlass-tests",
         example: "bench_ha",
-        note: "An instance of two members on hosts that are network namespaces of this machine, with a control plane, external \
+        note: "An instance of two members on three hosts that are network namespaces of this machine, their warm pools full, with a control plane, external \
                metadata and a proxy on hosts of their own. Four writers, each of which inserts a row every 10 ms through \
                the proxy; a gap is the longest time that any of them was without an acknowledgement, until a second after \
                writes went on. After each round every acknowledged row must be there, or the measurement fails. Beside it \
@@ -110,16 +113,18 @@ const BENCHMARKS: &[Benchmark] = &[
 /// # Errors
 /// A benchmark fails.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    packages::ensure_with_peers(Consent::Ask)?;
-    DatabaseUser::ensure()?;
     let results = workspace::target().join("bench");
     std::fs::create_dir_all(&results)?;
-    build()?;
-    for benchmark in BENCHMARKS {
-        if arguments.names.is_empty() || arguments.names.iter().any(|name| name == benchmark.name) {
-            let series = measure(benchmark)?;
-            std::fs::write(results.join(benchmark.name), serde_json::to_string_pretty(&series)?)?;
-        }
+    let wanted = |name: &str| arguments.names.is_empty() || arguments.names.iter().any(|wanted| wanted == name);
+    let chosen: Vec<_> = BENCHMARKS.iter().filter(|benchmark| !arguments.page && wanted(benchmark.name)).collect();
+    if !chosen.is_empty() {
+        packages::ensure_with_peers(Consent::Ask)?;
+        DatabaseUser::ensure()?;
+        build(&chosen)?;
+    }
+    for benchmark in chosen {
+        let series = measure(benchmark)?;
+        std::fs::write(results.join(benchmark.name), serde_json::to_string_pretty(&series)?)?;
     }
     let page = page::render(&results)?;
     std::fs::write(workspace::root().join("docs/benchmarks.md"), page)?;
@@ -128,12 +133,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// One build of the programs, as they are shipped, and one of what measures them.
-fn build() -> Result<()> {
+fn build(chosen: &[&Benchmark]) -> Result<()> {
     let packages = ["windlass-control-plane", "windlass-agent", "windlass-proxy"];
     let programs = packages.iter().flat_map(|package| ["--package", package]).chain(["--bins"]);
     workspace::run(workspace::cargo(&["build", "--release"]).args(programs))?;
     let mut drivers = workspace::cargo(&["build", "--release"]);
-    for benchmark in BENCHMARKS {
+    for benchmark in chosen {
         drivers.args(["--package", benchmark.package, "--example", benchmark.example]);
     }
     workspace::run(&mut drivers)

@@ -158,10 +158,7 @@ fn replication(view: &ClusterView) -> Vec<String> {
     }
     lines.extend(view.waits.iter().map(|wait| format!("waits: {wait}")));
     if view.members.is_empty() {
-        lines.push(
-            "another node of the control plane hears the members; ask that one for lag and what it waits for"
-                .to_owned(),
-        );
+        lines.push("another node of the control plane hears the members; ask that one for their lag".to_owned());
     }
     lines
 }

@@ -84,19 +84,28 @@ pub async fn list(
         .collect())
 }
 
-/// Where these instances stand as clusters: as this node hears it, else as it is stored.
+/// Where these instances stand as clusters: as this node hears it, else as it is stored, with what the node that decides
+/// says of it.
 pub(super) async fn clusters(
     cx: &Context,
     tx: &mut PgConnection,
     ids: &[InstanceId],
 ) -> Result<HashMap<InstanceId, ClusterView>, Error> {
-    let mut found = HashMap::new();
+    let (mut found, mut elsewhere) = (HashMap::new(), Vec::new());
     for row in clusters_of_tx(tx, ids).await? {
         let view = match cx.ha.heard(row.instance) {
             Some(heard) => heard,
-            None => ClusterView::stored(&row)?,
+            None => {
+                elsewhere.push(row.instance);
+                ClusterView::stored(&row)?
+            }
         };
         found.insert(row.instance, view);
+    }
+    if !elsewhere.is_empty() {
+        for (instance, waits) in cx.db.waits(&elsewhere).await? {
+            found.entry(instance).and_modify(|view| view.waits = waits);
+        }
     }
     Ok(found)
 }
