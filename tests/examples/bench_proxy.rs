@@ -70,7 +70,7 @@ async fn main() -> Result<()> {
     })
     .await?;
     stack.api.succeeded(&operation).await?;
-    let more = format!("pooling = \"transaction\"\nplaintext = \"allow\"\n[limits]\nbackends = {BACKENDS}\n");
+    let more = format!("pooling = \"transaction\"\nplaintext = \"allow\"\n[limits]\nbackends = {BACKENDS}\nclients_per_instance = 12000\nclients_per_user = 12000\n");
     let mut proxy = Proxy::start(&stack, "front", &more).await?;
     let to = stack.credentials(PROJECT, "db").await?;
     let (chain, key) = proxy.server_certificate()?;
@@ -149,7 +149,10 @@ impl Bench {
         let title = |target: &Target| format!("{script}, {protocol}, {clients} clients, {encryption}: {}", target.name);
         let theirs = targets.iter().find(|target| target.name.starts_with("PgBouncer")).map(|target| title(target));
         let mut series: Vec<_> = targets.iter().map(|target| Samples::new(&title(target), "µs/tx")).collect();
-        let (seconds, number, threads) = (self.seconds.to_string(), clients.to_string(), clients.min(2).to_string());
+        // pgbench prepares by a call that blocks its thread, and with it clients whose transactions have the connections
+        // that the call waits for.
+        let threads = if (script, protocol) == ("tpcb-like", "prepared") { clients } else { clients.min(2) };
+        let (seconds, number, threads) = (self.seconds.to_string(), clients.to_string(), threads.to_string());
         let arguments = ["-n", "-b", script, "-M", protocol, "-c", &number, "-j", &threads, "-T", &seconds];
         for _ in 0..self.turns {
             for (target, series) in targets.iter().zip(&mut series) {

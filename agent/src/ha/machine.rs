@@ -41,7 +41,9 @@ const SOON: Duration = Duration::from_millis(5);
 const SETTLED: Duration = Duration::from_millis(200);
 /// After an error.
 const AFTER_ERROR: Duration = Duration::from_millis(250);
-const LONGEST_AFTER_ERROR: Duration = Duration::from_secs(60);
+/// After the first copy that failed: a new leader may not know its followers yet. Each further one doubles it.
+const AFTER_COPY: Duration = Duration::from_millis(50);
+const LONGEST_AFTER_COPY: Duration = Duration::from_secs(60);
 /// How long the outcome of a comparison is believed, and one that says to wait.
 const BELIEVED: Duration = Duration::from_secs(2);
 const BELIEVED_WAIT: Duration = Duration::from_millis(60);
@@ -199,8 +201,10 @@ impl Machine {
 
     /// A copy is not begun again and again: each attempt fills the leader's network and this host's disk.
     fn after_error(&self) -> Duration {
-        let doubled = AFTER_ERROR.saturating_mul(2u32.saturating_pow(self.failed_copies.min(10)));
-        doubled.min(LONGEST_AFTER_ERROR)
+        match self.failed_copies {
+            0 => AFTER_ERROR,
+            failed => AFTER_COPY.saturating_mul(2u32.saturating_pow(failed.min(12) - 1)).min(LONGEST_AFTER_COPY),
+        }
     }
 
     async fn pause(&self, pause: Duration) {
