@@ -70,7 +70,9 @@ async fn main() -> Result<()> {
     })
     .await?;
     stack.api.succeeded(&operation).await?;
-    let more = format!("pooling = \"transaction\"\nplaintext = \"allow\"\n[limits]\nbackends = {BACKENDS}\nclients_per_instance = 12000\nclients_per_user = 12000\n");
+    let more = format!(
+        "pooling = \"transaction\"\nplaintext = \"allow\"\n[limits]\nbackends = {BACKENDS}\nclients_per_instance = 12000\nclients_per_user = 12000\n"
+    );
     let mut proxy = Proxy::start(&stack, "front", &more).await?;
     let to = stack.credentials(PROJECT, "db").await?;
     let (chain, key) = proxy.server_certificate()?;
