@@ -15,11 +15,11 @@ fn primary(instance: &Instance) -> Option<&Member> {
     instance.members.iter().find(|member| member.role == "primary")
 }
 
-/// In service, with so many replicas that acknowledge.
+/// In service, with so many replicas that acknowledge for sure: they may be promoted.
 fn in_step(instance: &Instance, acks: usize) -> bool {
     let Some(status) = &instance.replication_status else { return false };
     status.phase == "STEADY"
-        && status.acknowledging.len() == acks
+        && (status.acknowledging.len(), status.candidates.len()) == (acks, acks)
         && primary(instance).is_some_and(|member| member.replica_state == ReplicaState::Open.as_str())
         && instance.health() == instance::Health::Healthy
 }
