@@ -113,9 +113,7 @@ pub(super) async fn state_lost(round: &mut Round<'_>) -> Result<()> {
     let directory = round.member_directory(standby)?;
     for damage in [Damage::Truncate, Damage::Delete] {
         round.host(standby).program().kill()?;
-        for pid in round.server(standby).unwrap_or_default() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+        round.end_server(standby).await?;
         let mut files = state_files(&directory);
         files.sort_by_key(|file| std::fs::metadata(file).and_then(|meta| meta.modified()).ok());
         let newest = files.pop().with_context(|| format!("no ha.state below {}", directory.display()))?;

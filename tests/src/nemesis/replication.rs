@@ -11,7 +11,6 @@ use windlass_proto::api::v1::{AddReplicaRequest, Operation, RemoveReplicaRequest
 
 use super::round::Round;
 use crate::api::request_id;
-use crate::database::start_time;
 use crate::lab::faults::Cut;
 use crate::workload::{Session, Target};
 
@@ -160,7 +159,7 @@ pub(super) async fn old_name(round: &mut Round<'_>) -> Result<()> {
         Ok(line)
     })
     .await?;
-    end_server(round, old).await?;
+    round.end_server(old).await?;
     drop(cut);
     let directory = round.member_directory(old)?;
     disguise(&directory, &followed, &name)?;
@@ -177,24 +176,10 @@ pub(super) async fn old_name(round: &mut Round<'_>) -> Result<()> {
     let alone = Cut::off(&round.node(other))?;
     let silent = round.nothing_acknowledged(1.2).await;
     drop(alone);
-    end_server(round, old).await?;
+    round.end_server(old).await?;
     server.wait()?;
     connected?;
     silent
-}
-
-/// Kills the server on a machine and waits until nothing is left of it.
-async fn end_server(round: &Round<'_>, number: usize) -> Result<()> {
-    let pids = round.server(number).unwrap_or_default();
-    for pid in &pids {
-        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-    }
-    crate::wait_until("the end of a server", Duration::from_secs(10), async || {
-        let left = pids.iter().filter(|pid| start_time(**pid).is_some()).count();
-        ensure!(left == 0, "{left} processes are left");
-        Ok(())
-    })
-    .await
 }
 
 /// Makes a member's directory one of a standby that follows as another does, but under this name.

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use windlass_core::id::MemberId;
 use windlass_proto::api::v1::{Instance, ReplicationStatus, instance};
 
 use crate::api::{Api, instance_name};
+use crate::database::start_time;
 use crate::lab::Node;
 use crate::processes;
 use crate::site::{Machine, PROJECT, Site};
@@ -123,6 +126,23 @@ impl Round<'_> {
     /// There is none.
     pub fn server(&self, number: usize) -> Result<Vec<i32>> {
         Ok(processes::Scope::Family(self.postmaster(number)?).pids())
+    }
+
+    /// Kills the server of the member on a machine, if it runs, and waits until nothing is left of it.
+    ///
+    /// # Errors
+    /// Something is left.
+    pub async fn end_server(&self, number: usize) -> Result<()> {
+        let pids = self.server(number).unwrap_or_default();
+        for pid in &pids {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        wait_until("the end of a server", Duration::from_secs(10), async || {
+            let left = pids.iter().filter(|pid| start_time(**pid).is_some()).count();
+            ensure!(left == 0, "{left} processes are left");
+            Ok(())
+        })
+        .await
     }
 
     /// The directory of the one member on a machine.

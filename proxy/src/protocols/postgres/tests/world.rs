@@ -15,10 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use secrecy::SecretString;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use windlass_core::{
-    engine::Engine,
-    id::{InstanceId, MemberId},
-};
+use windlass_core::id::MemberId;
 use windlass_kit::tls::{Identity, IdentityStore};
 use windlass_wire_pg::scram::Keys;
 
@@ -32,7 +29,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     protocols::postgres::Postgres,
-    routes::{Backend, Pooling, ReadFallback, Route, RouteTable, Settings, State},
+    routes::{self, Backend, Pooling, Route, RouteTable, State},
     tls::{Backends, ServerTls},
 };
 
@@ -341,24 +338,11 @@ impl World {
         let evidence = Arc::new(Evidence::default());
         let routes = RouteTable::new(metrics.clone());
         let route = Route {
-            instance: InstanceId::new(),
             project: "team".to_owned(),
-            name: "app".to_owned(),
-            engine: Engine::Postgres,
-            epoch: 1,
-            rev: 1,
-            state: State::Open,
             primary: Some(servers[0].backend()),
             replicas: servers[1..].iter().map(Server::backend).collect(),
-            settings: Settings {
-                max_clients: None,
-                max_clients_per_user: None,
-                max_backends: None,
-                pooling: None,
-                hold: None,
-                read_fallback: ReadFallback::Primary,
-            },
             ca_pem: ca.pem.as_str().into(),
+            ..routes::testing::route("app", 1, 1)
         };
         routes.put(route.clone());
         let shared = Arc::new(Shared {
