@@ -131,7 +131,7 @@ impl World {
             Effect::Launch(recovering, configuration) => {
                 let host = &mut self.nodes[node];
                 if let Some(agent) = &mut host.agent {
-                    agent.watcher.launched(&mut host.memory);
+                    agent.watcher.launched(&mut host.memory, recovering, configuration.clone());
                 }
                 (self.random.millis(1, 20), Action::Launch(recovering, configuration))
             }

@@ -29,12 +29,13 @@ fn goal(goal: &Goal) -> Wire {
             members: members.iter().map(address).collect(),
             checkpoint_rev: *checkpoint_rev,
         }),
-        Goal::Follow { nonce, leader, may_acknowledge, clone_anew, members } => Wire::Follow(pb::Follow {
+        Goal::Follow { nonce, leader, may_acknowledge, clone_anew, members, common_lsn } => Wire::Follow(pb::Follow {
             nonce: nonce.to_string(),
             leader: Some(address(leader)),
             may_acknowledge: *may_acknowledge,
             clone_anew: *clone_anew,
             members: members.iter().map(address).collect(),
+            common_lsn: *common_lsn,
         }),
         Goal::Seal => Wire::Seal(pb::Seal {}),
         Goal::Drain => Wire::Drain(pb::Drain {}),

@@ -148,12 +148,19 @@ impl Api {
     /// # Errors
     /// It was refused or failed.
     pub async fn purge_instance(&self, name: &str) -> Result<()> {
-        let request = DeleteInstanceRequest {
-            name: name.to_owned(),
-            purge: true,
-            request_id: request_id(),
-            ..Default::default()
-        };
+        self.remove(DeleteInstanceRequest { name: name.to_owned(), purge: true, ..Default::default() }).await
+    }
+
+    /// Deletes an instance for now: its data stays for as long as its project keeps it.
+    ///
+    /// # Errors
+    /// The call was refused, or the operation failed.
+    pub async fn delete_instance(&self, name: &str) -> Result<()> {
+        self.remove(DeleteInstanceRequest { name: name.to_owned(), ..Default::default() }).await
+    }
+
+    async fn remove(&self, request: DeleteInstanceRequest) -> Result<()> {
+        let request = DeleteInstanceRequest { request_id: request_id(), ..request };
         let operation = self.instances().delete_instance(request).await?.into_inner();
         self.succeeded(&operation).await
     }

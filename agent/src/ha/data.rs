@@ -30,6 +30,17 @@ use crate::{
     host::files,
 };
 
+/// After the first copy that came to nothing: a new leader may not know its followers yet. Each further one doubles it.
+const AFTER_COPY: Duration = Duration::from_millis(50);
+/// A copy is not begun again and again: each attempt fills the leader's network and this host's disk.
+const LONGEST_AFTER_COPY: Duration = Duration::from_secs(60);
+/// A leader that cannot be copied yet is only asked.
+const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
+fn doubled(pause: Option<Duration>, longest: Duration) -> Duration {
+    pause.map_or(AFTER_COPY, |pause| pause.saturating_mul(2)).min(longest)
+}
+
 impl Machine {
     pub(super) async fn compare(
         &mut self,
@@ -72,13 +83,15 @@ impl Machine {
         };
         self.busy = Some(Busy::Copying);
         self.tell();
-        let seen = look_at_leader(server, leader, None, None).await?;
-        if seen.recovering || seen.epoch != Some(order.epoch) {
-            self.busy = None;
-            return Err(Error::unavailable(format!(
-                "{}:{} does not lead epoch {} yet",
-                leader.address, leader.port, order.epoch
-            )));
+        let seen = look_at_leader(server, leader, None, None).await;
+        let leads = seen.and_then(|seen| {
+            let not_yet = || format!("{}:{} does not lead epoch {} yet", leader.address, leader.port, order.epoch);
+            let leads = !seen.recovering && seen.epoch == Some(order.epoch);
+            if leads { Ok(()) } else { Err(Error::unavailable(not_yet())) }
+        });
+        if let Err(error) = leads {
+            self.copy_again = Some(doubled(self.copy_again, LONGEST_AFTER_REFUSAL));
+            return Err(error);
         }
         // Before there is data: data without a role would not be trusted.
         let epoch = order.epoch;
@@ -101,7 +114,7 @@ impl Machine {
         };
         self.busy = None;
         self.progress.send_replace(-1);
-        self.failed_copies = if copied.is_ok() { 0 } else { self.failed_copies + 1 };
+        self.copy_again = copied.is_err().then(|| doubled(self.copy_again, LONGEST_AFTER_COPY));
         copied?;
         self.failpoints.hit("ha.after_copy").await
     }

@@ -389,7 +389,7 @@ fn trail(view: &View<'_>, order: &Order) -> Step {
         Sight::Live(live) => live,
         Sight::NoData | Sight::Down(_) | Sight::Starting(_) | Sight::Silent(_) => return rejoin(view, order),
     };
-    if !matches!(record.role, Role::Follower(epoch) | Role::Proven(epoch) if epoch == order.epoch) || !live.recovering {
+    if !known(record, order) || !live.recovering {
         return rejoin(view, order);
     }
     let proven = live.barrier.is_some_and(|row| row.epoch == order.epoch && row.nonce == follow.nonce);
@@ -408,10 +408,6 @@ fn trail(view: &View<'_>, order: &Order) -> Step {
     if view.applied != Some(&wanted) || view.standing.gate != gate {
         return Step::Configure { configuration: wanted, gate };
     }
-    let slots = Slots::difference(&live.slots, &[]);
-    if view.chores == Chores::Due && !slots.is_empty() {
-        return Step::Slots(slots);
-    }
     if view.stalled >= STALLED {
         return match view.comparison {
             Some(Rejoin::Copy(why)) => Step::SetAside { why: why.clone(), ordered: None },
@@ -422,10 +418,13 @@ fn trail(view: &View<'_>, order: &Order) -> Step {
             None => Step::Compare,
         };
     }
+    let slots = Slots::difference(&live.slots, &[]);
     let streams = live.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     match (streams, proven) {
         (false, _) => soon("it connects to the leader"),
         (true, false) => soon("it has not replayed the barrier of the epoch yet"),
+        // What it kept as a leader, for followers of its own, can wait until it follows.
+        (true, true) if view.chores == Chores::Due && !slots.is_empty() => Step::Slots(slots),
         (true, true) => settled(""),
     }
 }
@@ -454,9 +453,13 @@ fn rejoin(view: &View<'_>, order: &Order) -> Step {
         Sight::Down(Down { hopeless: Some(why), .. }) => {
             Step::SetAside { why: format!("it cannot start: {why}"), ordered: None }
         }
+        Sight::Down(_)
+            if record.stopped_at.is_some() && record.stopped_at == follow.common && !known(record, order) =>
+        {
+            Step::Become(Role::Follower(order.epoch))
+        }
         Sight::Down(down) => again(view, down).unwrap_or_else(|| {
-            let known = matches!(record.role, Role::Follower(epoch) | Role::Proven(epoch) if epoch == order.epoch);
-            let configuration = if known { configuration(record, view.order) } else { alone(follow) };
+            let configuration = if known(record, order) { configuration(record, view.order) } else { alone(follow) };
             Step::Launch(Recovering::Yes, configuration)
         }),
         Sight::Starting(Start::Astray(why)) => {
@@ -482,6 +485,11 @@ fn rejoin(view: &View<'_>, order: &Order) -> Step {
             Some(Rejoin::Foreign(why)) => Step::Distrust(why.clone()),
         },
     }
+}
+
+/// Whether it is known to be a part of the ordered leader's history.
+fn known(record: &Record, order: &Order) -> bool {
+    matches!(record.role, Role::Follower(epoch) | Role::Proven(epoch) if epoch == order.epoch)
 }
 
 /// A standby of nobody.

@@ -44,8 +44,6 @@ const PROMOTION: Duration = Duration::from_secs(120);
 const LAST_BREATH: Duration = Duration::from_millis(500);
 /// After SIGKILL only the kernel can delay the end.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
-/// A checkpoint before a stop, so that the stop is short.
-const CHECKPOINT: Duration = Duration::from_secs(30);
 
 impl Machine {
     /// Does one step.
@@ -197,7 +195,9 @@ impl Machine {
     ) -> Result<(), Error> {
         proc::kill_under(&server.site.data, Which::Running(&server.installation.server)).await;
         check_port(&server.network)?;
+        // After a stop in order it was read, by which its end is known.
         if recovering == Recovering::Yes
+            && self.seat.record().stopped_at.is_none()
             && let Err(error) = read_control(server).await
         {
             if error.reason == Reason::DataDirectoryInvalid {
@@ -227,6 +227,10 @@ impl Machine {
         (self.launched, self.log_from) = (Some(Instant::now()), files::length(&server.site.log));
         let process = self.host.start(&Postgres.unit(server)).await?;
         self.meet(server, process);
+        if recovering == Recovering::Yes {
+            // It reads them before it answers anybody. What a leader enforces is read back from it instead.
+            self.applied = Some(configuration);
+        }
         self.failpoints.hit("ha.after_start").await?;
         Ok(())
     }
@@ -262,7 +266,7 @@ impl Machine {
         self.host.forget(&server.unit).await
     }
 
-    /// Shuts the gate, writes everything out, stops, and keeps where the log ends.
+    /// Shuts the gate, stops, which writes everything out, and keeps where the log ends.
     async fn stop_in_order(&mut self, server: &Server) -> Result<(), Error> {
         self.busy = Some(Busy::Draining);
         self.tell();
@@ -285,9 +289,6 @@ impl Machine {
             reader.reload().await?;
             reader.end_sessions().await?;
             self.gate = Gate::Shut;
-            // One that does not get done in time makes the stop longer, not wrong.
-            let _ = tokio::time::timeout(CHECKPOINT, reader.checkpoint()).await;
-            reader.end_sessions().await?;
         }
         self.stop(server, Signal::INT).await?;
         end_of_log(server, live.map(|live| live.end())).await

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     engines::{
         Server,
-        postgres::replication::{Configuration, Follows, Gate, Live, Lsn, Progress, Reader},
+        postgres::replication::{Configuration, Follows, Gate, Live, Lsn, Progress, Reader, Sender},
     },
     host::ProcessHost,
     members::Members,
@@ -41,9 +41,9 @@ const SOON: Duration = Duration::from_millis(5);
 const SETTLED: Duration = Duration::from_millis(200);
 /// After an error.
 const AFTER_ERROR: Duration = Duration::from_millis(250);
-/// After the first copy that failed: a new leader may not know its followers yet. Each further one doubles it.
-const AFTER_COPY: Duration = Duration::from_millis(50);
-const LONGEST_AFTER_COPY: Duration = Duration::from_secs(60);
+/// Between looks of a leader whose followers come and go, for a while after each change of what they do.
+const WATCHFUL: Duration = Duration::from_millis(25);
+const WATCHFUL_FOR: Duration = Duration::from_secs(1);
 /// How long the outcome of a comparison is believed, and one that says to wait.
 const BELIEVED: Duration = Duration::from_secs(2);
 const BELIEVED_WAIT: Duration = Duration::from_millis(60);
@@ -73,8 +73,8 @@ pub(super) struct Machine {
     pub(super) prepared: Option<ProcessId>,
     pub(super) busy: Option<Busy>,
     pub(super) progress: Progress,
-    /// Copies that failed in a row.
-    pub(super) failed_copies: u32,
+    /// How long to pause after the copy that failed last.
+    pub(super) copy_again: Option<Duration>,
     pub(super) chores_at: Option<Instant>,
     nudged: Option<Instant>,
     pub(super) last_live: Option<(Instant, Box<Live>)>,
@@ -91,6 +91,8 @@ pub(super) struct Machine {
     /// The next end of the server is wanted.
     pub(super) expected_end: bool,
     pub(super) follower_seen: BootInstant,
+    /// What followers do but for how far they are, and since when they do it.
+    followers: (Vec<Sender>, Instant),
     pub(super) streamed: Instant,
     /// The end of a leader's log on disk, and since when it stands behind what is written.
     pub(super) flushed: (Lsn, Instant),
@@ -148,7 +150,7 @@ impl Machine {
             prepared: None,
             busy: None,
             progress: Progress::new(-1),
-            failed_copies: 0,
+            copy_again: None,
             chores_at: None,
             nudged: None,
             last_live: None,
@@ -161,6 +163,7 @@ impl Machine {
             log_from: 0,
             expected_end: false,
             follower_seen: BootInstant::now(),
+            followers: (Vec::new(), Instant::now()),
             streamed: Instant::now(),
             flushed: (Lsn(0), Instant::now()),
             watched_receiver: 0,
@@ -190,20 +193,12 @@ impl Machine {
                 }
                 self.busy = None;
                 self.why = error.message.clone();
-                Some(self.after_error())
+                Some(self.copy_again.unwrap_or(AFTER_ERROR))
             });
             if let Some(pause) = pause {
                 self.tell();
                 self.pause(pause).await;
             }
-        }
-    }
-
-    /// A copy is not begun again and again: each attempt fills the leader's network and this host's disk.
-    fn after_error(&self) -> Duration {
-        match self.failed_copies {
-            0 => AFTER_ERROR,
-            failed => AFTER_COPY.saturating_mul(2u32.saturating_pow(failed.min(12) - 1)).min(LONGEST_AFTER_COPY),
         }
     }
 
@@ -233,6 +228,7 @@ impl Machine {
             self.why = why;
             return Ok(Some(match pace {
                 Pace::Soon => SOON,
+                Pace::Settled if self.followers.1.elapsed() < WATCHFUL_FOR => WATCHFUL,
                 Pace::Settled => SETTLED,
             }));
         }
@@ -328,9 +324,8 @@ impl Machine {
         let (Sight::Live(live), Some(lead)) = (&self.sight, record.lead.as_ref()) else { return None };
         let names: Vec<String> =
             lead.acks.iter().map(|member| windlass_core::replication::epoch_name(*member, lead.epoch)).collect();
-        let has = |sender: &&crate::engines::postgres::replication::Sender| {
-            names.contains(&sender.name) && sender.flushed.is_some_and(|flushed| flushed >= end)
-        };
+        let has =
+            |sender: &&Sender| names.contains(&sender.name) && sender.flushed.is_some_and(|flushed| flushed >= end);
         (live.senders.iter().filter(has).count() >= lead.needed as usize).then_some(row)
     }
 
@@ -369,8 +364,14 @@ impl Machine {
         }
     }
 
-    /// A follower whose receipt counts streams.
+    /// Whether followers came or went, and whether one whose receipt counts streams.
     pub(super) fn note_followers(&mut self, record: &Record, live: &Live) {
+        let outline =
+            |sender: &Sender| Sender { flushed: sender.flushed.map(|_| Lsn(0)), replayed: None, ..sender.clone() };
+        let followers: Vec<_> = live.senders.iter().map(outline).collect();
+        if followers != self.followers.0 {
+            self.followers = (followers, Instant::now());
+        }
         let Some(lead) = record.lead.as_ref().filter(|lead| record.role == Role::Leader(lead.epoch)) else { return };
         let counts = |name: &str| {
             lead.acks.iter().any(|member| windlass_core::replication::epoch_of_name(*member, name) == Some(lead.epoch))

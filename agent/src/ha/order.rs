@@ -7,7 +7,7 @@ use uuid::Uuid;
 use windlass_core::{Error, id::MemberId, replication::ReplicaGoal};
 use windlass_proto::agent::v1::{self as pb, replication_order};
 
-use crate::engines::postgres::replication::Remote;
+use crate::engines::postgres::replication::{Lsn, Remote};
 
 /// Shortest isolation after which a leader shuts itself, whatever an order says.
 const FENCE_MIN: Duration = Duration::from_secs(1);
@@ -58,6 +58,8 @@ pub(super) struct Follow {
     pub(super) receipts: Receipts,
     pub(super) data: Data,
     pub(super) others: Vec<MemberId>,
+    /// Where the member's log ended when it led and stopped in order, if the leader is known to have all of it.
+    pub(super) common: Option<Lsn>,
 }
 
 /// Whether a follower's receipts may release commits.
@@ -135,6 +137,7 @@ impl Order {
                     receipts: if follow.may_acknowledge { Receipts::MayCount } else { Receipts::DoNotCount },
                     data: if follow.clone_anew { Data::CopyAnew } else { Data::Keep },
                     others,
+                    common: Some(Lsn(follow.common_lsn)).filter(|common| common.0 > 0),
                 })
             }
             Some(replication_order::Goal::Seal(_)) => Goal::Seal,

@@ -103,6 +103,7 @@ mod tests {
             receipts: Receipts::MayCount,
             data: Data::Keep,
             others: Vec::new(),
+            common: None,
         }
     }
 

@@ -135,6 +135,8 @@ pub struct Watcher {
     heard: Duration,
     process: Option<u64>,
     applied: Option<Configuration>,
+    /// Files that the next process starts with, as a standby.
+    launching: Option<Configuration>,
     enforced_rev: u64,
     gate: Gate,
     comparison: Option<(u64, Duration, Rejoin)>,
@@ -165,6 +167,7 @@ impl Watcher {
             heard: now,
             process: None,
             applied: None,
+            launching: None,
             enforced_rev: 0,
             gate: Gate::Shut,
             comparison: None,
@@ -281,7 +284,7 @@ impl Watcher {
             return;
         }
         self.process = Some(process);
-        (self.applied, self.down_since, self.seen_live) = (None, None, false);
+        (self.applied, self.down_since, self.seen_live) = (self.launching.take(), None, false);
         self.expected_end = false;
         self.barrier = None;
         self.gate = at.gate;
@@ -295,7 +298,7 @@ impl Watcher {
             }
             self.start = if crashed { Start::AfterCrash } else { Start::Plain };
             self.down_since = Some(at.now);
-            (self.applied, self.fenced) = (None, false);
+            (self.applied, self.launching, self.fenced) = (None, None, false);
             self.expected_end = false;
             self.barrier = None;
         }
@@ -476,8 +479,9 @@ impl Watcher {
         self.applied = Some(configuration);
     }
 
-    /// The server is about to be started.
-    pub fn launched(&mut self, memory: &mut Memory) {
+    /// The server is about to be started with these files.
+    pub fn launched(&mut self, memory: &mut Memory, recovering: Recovering, configuration: Configuration) {
+        self.launching = (recovering == Recovering::Yes).then_some(configuration);
         memory.0.starts += 1;
         memory.0.stopped_at = None;
         (self.gate, self.fenced) = (Gate::Shut, false);

@@ -69,7 +69,7 @@ pub(crate) enum Role {
     Unborn,
     /// Leads the epoch.
     Leader(u64),
-    /// Follows the leader of the epoch: its history was compared.
+    /// Follows the leader of the epoch: its history is known to be a part of the leader's.
     Follower(u64),
     /// Replayed the barrier of the epoch that it follows.
     Proven(u64),

@@ -160,6 +160,7 @@ impl Lab {
             may_acknowledge: true,
             clone_anew: false,
             members: self.addresses(),
+            common_lsn: 0,
         })
     }
 

@@ -63,7 +63,9 @@ pub(super) fn followers(report: &pb::ReplicationReport) -> Vec<(InstanceId, Vec<
 /// under way.
 pub(super) fn outline(facts: &Facts) -> Facts {
     let upstream = facts.upstream.clone().map(|up| Upstream { silent_for: Duration::ZERO, ..up });
-    let downstream = facts.downstream.iter().map(|down| Downstream { flushed: 0, replayed: 0, ..*down }).collect();
+    // The first position that a follower tells is more than a position: it may be counted from then on.
+    let begun = |down: &Downstream| Downstream { flushed: down.flushed.min(1), replayed: 0, ..*down };
+    let downstream = facts.downstream.iter().map(begun).collect();
     Facts { flushed: 0, replayed: 0, redo_bytes: 0, upstream, downstream, ..facts.clone() }
 }
 

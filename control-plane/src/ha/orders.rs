@@ -30,13 +30,14 @@ fn goal(goal: &Goal) -> replication_order::Goal {
                 checkpoint_rev: *checkpoint_rev,
             })
         }
-        Goal::Follow { nonce, leader, may_acknowledge, clone_anew, members } => {
+        Goal::Follow { nonce, leader, may_acknowledge, clone_anew, members, common_lsn } => {
             replication_order::Goal::Follow(pb::Follow {
                 nonce: nonce.to_string(),
                 leader: Some(address(leader)),
                 may_acknowledge: *may_acknowledge,
                 clone_anew: *clone_anew,
                 members: members.iter().map(address).collect(),
+                common_lsn: *common_lsn,
             })
         }
         Goal::Seal => replication_order::Goal::Seal(pb::Seal {}),

@@ -12,6 +12,8 @@ use crate::{
     },
 };
 
+/// Where the leader is known to have everything up to.
+const END: Lsn = Lsn(100);
 const PROCESS: ProcessId = ProcessId { pid: 7, second: 7 };
 
 struct Case {
@@ -79,6 +81,7 @@ fn goals(other: MemberId) -> Vec<Goal> {
             receipts,
             data,
             others: vec![other],
+            common: Some(END),
         })
     };
     vec![
@@ -305,6 +308,33 @@ fn the_epochs_name_is_used_by_the_proven_only() {
             assert_eq!(case.record.role, Role::Proven(7));
             let counts = matches!(&case.order.goal, Goal::Follow(follow) if follow.receipts == Receipts::MayCount);
             assert!(counts, "{:?}", case.order);
+        }
+    });
+}
+
+#[test]
+fn only_the_end_that_was_proven_is_followed_without_a_comparison() {
+    each(|case, _| {
+        let (Role::Demoted(_), Sight::Down(Down { hopeless: None, .. }), None, Goal::Follow(follow)) =
+            (case.record.role, &case.sight, &case.comparison, &case.order.goal)
+        else {
+            return;
+        };
+        if follow.data == Data::CopyAnew || case.record.max_epoch != 7 || case.challenged > 7 {
+            return;
+        }
+        for (stopped_at, goes_on) in [(Some(END), true), (Some(Lsn(101)), false), (Some(Lsn(99)), false), (None, false)]
+        {
+            let record = Record { stopped_at, ..case.record.clone() };
+            let mut view = case.view();
+            view.standing.record = &record;
+            match decide(&view) {
+                Step::Become(role) => assert!(goes_on && role == Role::Follower(7), "{role:?} at {stopped_at:?}"),
+                Step::Launch(Recovering::Yes, configuration) => {
+                    assert!(!goes_on && configuration.upstream.is_none(), "{configuration:?} at {stopped_at:?}");
+                }
+                step => panic!("{step:?} at {stopped_at:?}"),
+            }
         }
     });
 }

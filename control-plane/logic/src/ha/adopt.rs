@@ -96,10 +96,10 @@ fn take_over(draft: &mut Draft<'_>, leader: MemberId, facts: &Facts, epoch: u64,
     let members = enforced.acks.into_iter().filter(|id| draft.now.members.contains_key(id)).collect();
     let before = AckSet { rev: facts.barrier.rev, members, needed: enforced.needed };
     let old = facts.lineage.nonce.unwrap_or(draft.now.reign.nonce);
-    draft.next.previous = Some(Reign { epoch: facts.role_epoch, nonce: old, leader, sets: vec![before.clone()] });
+    draft.next.previous = Some(Reign::new(facts.role_epoch, old, leader, before.clone()));
     draft.next.epoch = epoch;
     draft.next.rev = rev;
-    draft.next.reign = Reign { epoch, nonce, leader, sets: vec![AckSet { rev, ..before }] };
+    draft.next.reign = Reign::new(epoch, nonce, leader, AckSet { rev, ..before });
     draft.next.phase = Phase::Promoting(Promotion::Adoption);
     draft.happened.push(Happened::Adopted { epoch, leader });
 }
@@ -113,7 +113,7 @@ fn elect(draft: &mut Draft<'_>, known: &[(MemberId, Facts)], epoch: u64, rev: u6
     let members = draft.now.members.iter().filter(|(_, member)| member.counts()).map(|(id, _)| *id).collect();
     let nonce = facts.lineage.nonce.unwrap_or(draft.now.reign.nonce);
     let set = AckSet { rev: 0, members, needed: 1 };
-    draft.next.reign = Reign { epoch: newest.epoch, nonce, leader: *leader, sets: vec![set] };
+    draft.next.reign = Reign::new(newest.epoch, nonce, *leader, set);
     draft.next.previous = None;
     draft.next.epoch = epoch;
     draft.next.rev = rev;
@@ -127,7 +127,7 @@ pub(super) fn learn(cluster: &Cluster, voters: &[Voter]) -> Option<Reign> {
     let presumed = &cluster.reign;
     let sealed = voters.iter().filter(|voter| voter.sealed && voter.flushed > 0);
     let newest = sealed.max_by_key(|voter| (voter.barrier, voter.flushed, voter.id))?;
-    let known =
-        Reign { epoch: newest.barrier.epoch, nonce: newest.nonce?, leader: newest.id, sets: presumed.sets.clone() };
+    let (epoch, nonce, leader) = (newest.barrier.epoch, newest.nonce?, newest.id);
+    let known = Reign { epoch, nonce, leader, sets: presumed.sets.clone(), handed_over: None };
     (presumed.is_presumed() && known.epoch > presumed.epoch).then_some(known)
 }

@@ -69,6 +69,18 @@ pub struct Reign {
     pub leader: MemberId,
     /// Every set that the leader may be enforcing, oldest first. The last is the one it is ordered to enforce. Never empty.
     pub sets: Vec<AckSet>,
+    /// The leader before, if it stopped in order and this one was proven to have all of it.
+    #[serde(default)]
+    pub handed_over: Option<HandedOver>,
+}
+
+/// A leader that stopped in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// Who.
+    pub from: MemberId,
+    /// Where its log ended.
+    pub end: u64,
 }
 
 /// Members whose receipt releases a commit.
@@ -182,7 +194,7 @@ impl Cluster {
             rev: 1,
             phase: Phase::Promoting(Promotion::Founding),
             step_rev: 1,
-            reign: Reign { epoch: 1, nonce, leader: primary, sets: vec![AckSet::alone(1)] },
+            reign: Reign::new(1, nonce, primary, AckSet::alone(1)),
             previous: None,
             members,
             replication,
@@ -263,6 +275,11 @@ impl Cluster {
 }
 
 impl Reign {
+    /// A reign with one set.
+    pub fn new(epoch: u64, nonce: Uuid, leader: MemberId, set: AckSet) -> Self {
+        Self { epoch, nonce, leader, sets: vec![set], handed_over: None }
+    }
+
     /// The set that the leader is ordered to enforce.
     ///
     /// # Panics

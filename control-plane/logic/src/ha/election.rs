@@ -142,7 +142,7 @@ pub(super) fn crown(
     let needed = draft.next.acks_wanted().min(u32::try_from(acks.len()).unwrap_or(u32::MAX));
     let (epoch, wall) = (draft.next.epoch, draft.observed.wall);
     let set = AckSet { rev: draft.rev(), members: acks.clone(), needed };
-    draft.next.reign = Reign { epoch, nonce, leader, sets: vec![set] };
+    draft.next.reign = Reign::new(epoch, nonce, leader, set);
     draft.next.previous = previous;
     draft.next.phase = Phase::Promoting(why);
     if let Some(member) = draft.next.members.get_mut(&leader) {

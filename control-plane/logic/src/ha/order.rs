@@ -59,6 +59,8 @@ pub enum Goal {
         clone_anew: bool,
         /// All members.
         members: Vec<Address>,
+        /// Where its log ended when it led, if the leader is proven to have all of it; 0 if not.
+        common_lsn: u64,
     },
     /// Follow nobody of a lower epoch.
     Seal,
@@ -138,6 +140,7 @@ fn goal(cluster: &Cluster, id: MemberId, members: &[Address]) -> Option<Goal> {
             may_acknowledge: member.counts() || cluster.acks().contains(&id),
             clone_anew: member.clone_anew,
             members: members.to_vec(),
+            common_lsn: cluster.reign.handed_over.filter(|over| over.from == id).map_or(0, |over| over.end),
         })
     };
     match &cluster.phase {

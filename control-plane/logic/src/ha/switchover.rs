@@ -13,6 +13,7 @@ use windlass_core::{
 };
 
 use super::{
+    cluster::HandedOver,
     decide::Draft,
     election,
     facts::Facts,
@@ -171,7 +172,7 @@ fn draining(draft: &mut Draft<'_>, switch: &Switch, nonce: Uuid) {
     let has = draft.observed.fresh(switch.to, detect).map_or(0, |facts| facts.flushed);
     let name = draft.now.name(switch.to);
     match end {
-        Some(end) if end > 0 && has >= end => return take_over(draft, switch, nonce),
+        Some(end) if end > 0 && has >= end => return take_over(draft, switch, end, nonce),
         Some(end) => draft.wait(format!("the old primary ended at {end:#x}; {name} has {has:#x}")),
         None => draft.wait("waiting for the old primary to stop in order"),
     }
@@ -181,7 +182,7 @@ fn draining(draft: &mut Draft<'_>, switch: &Switch, nonce: Uuid) {
 }
 
 /// Proven: the new leader has everything.
-fn take_over(draft: &mut Draft<'_>, switch: &Switch, nonce: Uuid) {
+fn take_over(draft: &mut Draft<'_>, switch: &Switch, end: u64, nonce: Uuid) {
     let detect = Duration::from_millis(draft.now.timings().detect_ms.into());
     let old = draft.now.reign.leader;
     let follows = |id: &MemberId| {
@@ -202,6 +203,7 @@ fn take_over(draft: &mut Draft<'_>, switch: &Switch, nonce: Uuid) {
     draft.next.outcome = Some(Outcome { id: switch.id, failure: String::new() });
     let previous = Some(draft.now.reign.clone());
     election::crown(draft, switch.to, acks, previous, Promotion::Switchover, nonce);
+    draft.next.reign.handed_over = Some(HandedOver { from: old, end });
 }
 
 /// Row 17: the old leader leads again.

@@ -174,6 +174,11 @@ fn the_candidate_is_promoted_only_when_it_has_all_that_the_old_primary_wrote() {
     assert_eq!((scene.cluster.primary(), scene.cluster.epoch), (Some(id(1)), 2));
     assert_eq!(scene.cluster.acks(), [id(0), id(2)].into(), "the old primary follows and counts");
     assert_eq!(scene.failure(), Some(""));
+    let common = |member| match orders(&scene.cluster)[&id(member)].goal {
+        Goal::Follow { common_lsn, .. } => common_lsn,
+        _ => panic!("it leads"),
+    };
+    assert_eq!((common(0), common(2)), (end, 0), "of the old primary only it is proven what it has");
     assert!(matches!(route(&scene.cluster).state, RouteState::Paused(_)), "until it opened");
 }
 
