@@ -58,8 +58,8 @@ impl Ground {
     /// There is no such user.
     pub fn command_in(&self, node: Option<&Node>, program: &Path) -> Result<Command> {
         let Some(node) = node else { return self.command(program) };
-        let mut command = Command::new("nsenter");
-        command.current_dir(&self.path).env("TMPDIR", &self.path).arg(node.nsenter());
+        let mut command = node.entering();
+        command.current_dir(&self.path).env("TMPDIR", &self.path);
         if let Some(user) = database_user()? {
             command.args([format!("--setuid={}", user.uid), format!("--setgid={}", user.gid)]);
         }

@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::group::Group;
 use super::tool;
 
 /// One host. A clone is the same host.
@@ -55,6 +56,9 @@ impl Node {
         tool::ip(&format!("-n {namespace} addr add {address}/24 dev eth0"))?;
         tool::ip(&format!("-n {namespace} link set lo up"))?;
         tool::ip(&format!("-n {namespace} link set eth0 up"))?;
+        if let Some(group) = Group::of(&namespace) {
+            group.make()?;
+        }
         Ok(Self { name: name.to_owned(), namespace, port, switch: switch.to_owned(), address })
     }
 
@@ -73,16 +77,34 @@ impl Node {
         &self.namespace
     }
 
-    /// A command that runs in its network. The command's process is the program itself, not a wrapper.
+    /// A command that runs on it. The command's process is the program itself, not a wrapper.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(self.nsenter()).arg(program);
+        let mut command = self.entering();
+        command.arg(program);
         command
     }
 
-    /// The argument by which `nsenter` finds it.
-    pub fn nsenter(&self) -> String {
-        format!("--net={}", self.file().display())
+    /// A command that still lacks the program: options of `nsenter` may come first.
+    pub fn entering(&self) -> Command {
+        let words = self.words();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
+    }
+
+    /// The words before a program that is to run on it.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if let Some(group) = self.group() {
+            let into = group.entrance().to_string_lossy().into_owned();
+            words.extend(["sh".to_owned(), "-c".to_owned(), "echo $$ >\"$0\" && exec \"$@\"".to_owned(), into]);
+        }
+        words.extend(["nsenter".to_owned(), format!("--net={}", file(&self.namespace).display())]);
+        words
+    }
+
+    pub(super) fn group(&self) -> Option<Group> {
+        Group::of(&self.namespace)
     }
 
     /// Moves the calling thread, and those that it makes from then on, into its network.
@@ -90,8 +112,7 @@ impl Node {
     /// # Errors
     /// The system refused.
     pub fn enter(&self) -> Result<()> {
-        let file = File::open(self.file()).with_context(|| format!("no namespace {}", self.namespace))?;
-        Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
+        enter(&file(&self.namespace))
     }
 
     /// Runs something in its network, on a thread with a runtime of its own.
@@ -104,14 +125,37 @@ impl Node {
         work: impl AsyncFnOnce(Node) -> Result<T> + Send + 'static,
     ) -> Result<Task<T>> {
         let node = self.clone();
-        let body = move || {
-            node.enter()?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let result = runtime.block_on(work(node));
-            runtime.shutdown_background();
-            result
-        };
-        Ok(Task(std::thread::Builder::new().name(name.to_owned()).spawn(body)?))
+        spawn_in(file(&self.namespace), name, async move || work(node).await)
+    }
+
+    /// Runs something in its switch's network, on a thread with a runtime of its own.
+    pub(super) fn spawn_at_switch<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl AsyncFnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Task<T>> {
+        spawn_in(file(&self.switch), name, work)
+    }
+
+    /// The name of something at the switch that belongs to this host's cable.
+    pub(super) fn part(&self, word: &str) -> String {
+        format!("{word}{}", self.address.octets()[3])
+    }
+
+    /// Leads its cable by way of two devices, which are at the switch already: near to the host, and far from it.
+    pub(super) fn detour(&self) -> Result<()> {
+        let (switch, bridge) = (&self.switch, self.part("lag"));
+        tool::ip(&format!("-n {switch} link add {bridge} type bridge forward_delay 0"))?;
+        tool::ip(&format!("-n {switch} link set {bridge} up"))?;
+        tool::ip(&format!("-n {switch} link set {} master {bridge} up", self.part("near")))?;
+        tool::ip(&format!("-n {switch} link set {} master br0 up", self.part("far")))?;
+        tool::ip(&format!("-n {switch} link set {} master {bridge}", self.port))
+    }
+
+    /// Leads its cable to the switch again.
+    pub(super) fn straight(&self) -> Result<()> {
+        tool::ip(&format!("-n {} link set {} master br0", self.switch, self.port))?;
+        tool::ip(&format!("-n {} link del {}", self.switch, self.part("lag")))
     }
 
     /// The processes that live in it.
@@ -121,6 +165,9 @@ impl Node {
 
     /// Sends a signal to every process in it, also to those that are born meanwhile.
     pub fn signal(&self, signal: Signal) {
+        if let (Signal::SIGKILL, Some(group)) = (signal, self.group()) {
+            group.kill();
+        }
         signal_all(&self.namespace, signal);
     }
 
@@ -136,10 +183,30 @@ impl Node {
     pub(super) fn run(&self, program: &str, words: &[&str]) -> Result<String> {
         tool::inside(&self.namespace, program, words)
     }
+}
 
-    fn file(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.namespace)
-    }
+fn file(namespace: &str) -> PathBuf {
+    Path::new("/run/netns").join(namespace)
+}
+
+fn enter(namespace: &Path) -> Result<()> {
+    let file = File::open(namespace).with_context(|| format!("no namespace {}", namespace.display()))?;
+    Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
+}
+
+fn spawn_in<T: Send + 'static>(
+    namespace: PathBuf,
+    name: &str,
+    work: impl AsyncFnOnce() -> Result<T> + Send + 'static,
+) -> Result<Task<T>> {
+    let body = move || {
+        enter(&namespace)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let result = runtime.block_on(work());
+        runtime.shutdown_background();
+        result
+    };
+    Ok(Task(std::thread::Builder::new().name(name.to_owned()).spawn(body)?))
 }
 
 /// Whether a host is on the network.
@@ -156,6 +223,9 @@ pub(super) fn remove(namespace: &str) {
     while !pids(namespace).is_empty() && begin.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(10));
         signal_all(namespace, Signal::SIGKILL);
+    }
+    if let Some(group) = Group::of(namespace) {
+        group.remove();
     }
     // Only what is there can be removed, and a lab that was never finished may lack some.
     let _ = tool::ip(&format!("netns del {namespace}"));
@@ -178,7 +248,7 @@ fn signal_all(namespace: &str, signal: Signal) {
 
 /// Processes, zombies excepted, by the inode of their network namespace. Never the caller itself.
 fn pids(namespace: &str) -> Vec<i32> {
-    let Ok(meta) = std::fs::metadata(Path::new("/run/netns").join(namespace)) else { return Vec::new() };
+    let Ok(meta) = std::fs::metadata(file(namespace)) else { return Vec::new() };
     let wanted = format!("net:[{}]", meta.ino());
     let own = std::process::id().cast_signed();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::round::Round;
 use crate::lab::Node;
-use crate::lab::faults::{Cut, Filter, Rule};
+use crate::lab::faults::{Cut, Filter, Lag, Rule};
 use crate::site::PORTS;
 use crate::workload::{Session, Target};
 
@@ -148,11 +148,26 @@ pub(super) async fn flapping(round: &mut Round<'_>) -> Result<()> {
     round.writes_go_on(30).await
 }
 
+/// Hosts and control planes.
+fn machines(round: &Round<'_>) -> impl Iterator<Item = Node> {
+    let machines = round.site.hosts.iter().chain(&round.site.control_planes);
+    machines.map(|machine| machine.node().clone())
+}
+
+pub(super) async fn slow(round: &mut Round<'_>) -> Result<()> {
+    round.mark();
+    // Half of it at each end.
+    let lags: Vec<Lag> =
+        machines(round).map(|node| Lag::at(&node, Duration::from_millis(50))).collect::<Result<_>>()?;
+    round.lasts(10.0).await;
+    drop(lags);
+    round.writes_go_on(30).await
+}
+
 pub(super) async fn lossy(round: &mut Round<'_>) -> Result<()> {
     round.mark();
-    let mut nodes: Vec<Node> = round.site.hosts.iter().map(|host| host.node().clone()).collect();
-    nodes.extend(round.site.control_planes.iter().map(|machine| machine.node().clone()));
-    let filters: Vec<Filter> = nodes.iter().map(|node| Filter::at(node, &[Rule::Loss(0.2)])).collect::<Result<_>>()?;
+    let filters: Vec<Filter> =
+        machines(round).map(|node| Filter::at(&node, &[Rule::Loss(0.2)])).collect::<Result<_>>()?;
     round.lasts(10.0).await;
     drop(filters);
     round.writes_go_on(30).await

@@ -108,6 +108,7 @@ pub const ALL: &[Scenario] = &[
     scenario!("27", "each control plane sees only one side", 1, Either, 40, USUAL, network::half_blind),
     scenario!("28", "the primary's link comes and goes each second", 1, Either, 40, USUAL, network::flapping),
     scenario!("29", "a fifth of all packets is lost", 2, Stays, 15, USUAL, network::lossy),
+    scenario!("29b", "every packet between machines takes 100 ms", 1, Stays, 15, USUAL, network::slow),
     scenario!("30", "only the database's port is blocked", 1, Either, 40, USUAL, network::port),
     scenario!("31", "connections to databases are reset again and again", 1, Stays, 15, USUAL, network::resets),
     scenario!("32", "long packets are lost", 1, Either, 40, USUAL, network::long_packets),

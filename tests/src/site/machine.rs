@@ -19,10 +19,12 @@ pub struct Machine {
 
 impl Machine {
     pub(super) fn new(node: Node, binary: &Path, arguments: &[&str], directory: &Path, log: &str) -> Self {
-        let mut words = vec![node.nsenter(), binary.to_string_lossy().into_owned()];
+        let mut words = node.words();
+        let first = PathBuf::from(words.remove(0));
+        words.push(binary.to_string_lossy().into_owned());
         words.extend(arguments.iter().map(|word| (*word).to_owned()));
         let file = directory.with_extension("log");
-        let program = Program::new(node.name(), PathBuf::from("nsenter"), words, file);
+        let program = Program::new(node.name(), first, words, file);
         let environment = vec![("RUST_LOG".to_owned(), log.to_owned())];
         Self { node, program, directory: directory.to_owned(), environment }
     }

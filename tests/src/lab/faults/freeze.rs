@@ -1,20 +1,34 @@
 //! FRZ: every process of a host stands still, as in a pause of the hypervisor; the kernel still answers TCP.
+//!
+//! By the host's control group, of which its processes notice nothing, and by signals to those that are not in it.
 
 use anyhow::Result;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::Node;
+use crate::lab::group::{Group, State};
 
 /// What stands still.
 #[derive(Debug)]
-pub struct Freeze(Vec<i32>);
+pub struct Freeze {
+    group: Option<Group>,
+    pids: Vec<i32>,
+}
 
 impl Freeze {
     /// Stops a whole host.
     pub fn host(node: &Node) -> Self {
-        node.signal(Signal::SIGSTOP);
-        Self(node.pids())
+        let Some(group) = node.group() else {
+            node.signal(Signal::SIGSTOP);
+            return Self { group: None, pids: node.pids() };
+        };
+        group.set(State::Frozen);
+        let pids: Vec<i32> = node.pids().into_iter().filter(|pid| !group.contains(*pid)).collect();
+        for pid in &pids {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGSTOP);
+        }
+        Self { group: Some(group), pids }
     }
 
     /// Stops some processes.
@@ -22,7 +36,7 @@ impl Freeze {
     /// # Errors
     /// One of them is gone.
     pub fn processes(pids: &[i32]) -> Result<Self> {
-        let frozen = Self(pids.to_vec());
+        let frozen = Self { group: None, pids: pids.to_vec() };
         pids.iter().try_for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP))?;
         Ok(frozen)
     }
@@ -30,8 +44,11 @@ impl Freeze {
 
 impl Drop for Freeze {
     fn drop(&mut self) {
-        for pid in &self.0 {
+        for pid in &self.pids {
             let _ = kill(Pid::from_raw(*pid), Signal::SIGCONT);
+        }
+        if let Some(group) = &self.group {
+            group.set(State::Thawed);
         }
     }
 }

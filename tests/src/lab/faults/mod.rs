@@ -4,18 +4,21 @@ mod cut;
 mod disk;
 mod filter;
 mod freeze;
+mod lag;
 
 pub use cut::Cut;
 pub use disk::{Disk, Full, Hang};
 pub use filter::{Filter, Rule};
 pub use freeze::Freeze;
+pub use lag::Lag;
 
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Write};
     use std::time::Duration;
 
-    use anyhow::{Context, Result, ensure};
+    use anyhow::{Result, ensure};
+    use nix::sys::signal::Signal;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::timeout;
 
@@ -78,26 +81,51 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_process_stands_still_until_the_thaw() -> Result<()> {
+    fn a_long_cable_delays_and_loses_nothing() -> Result<()> {
+        lab::run(async |network| {
+            let host = host(network).await?;
+            let connect = async || -> Result<Duration> {
+                let begun = tokio::time::Instant::now();
+                timeout(LIMIT, TcpStream::connect((host.address(), 5000))).await??;
+                Ok(begun.elapsed())
+            };
+            let open = TcpStream::connect((host.address(), 5000)).await?;
+            let lag = Lag::at(&host, Duration::from_millis(100))?;
+            let took = connect().await?;
+            ensure!(took >= Duration::from_millis(200), "there and back in {took:?}");
+            drop(lag);
+            let took = connect().await?;
+            ensure!(took < Duration::from_millis(100), "still {took:?}");
+            // The server ended it long ago; that arrived too.
+            open.readable().await?;
+            ensure!(open.try_read(&mut [0])? == 0, "an end");
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_frozen_host_stands_still_until_the_thaw_and_a_killed_one_is_empty() -> Result<()> {
         lab::run(async |network| {
             let host = network.add("host-1")?;
-            let mut child = host.command("sleep").arg("600").spawn()?;
-            let state = || -> Result<char> {
-                let text = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
-                Ok(text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?'))
+            let ground = Ground::make()?;
+            let file = ground.path("ticks");
+            let ticks = || std::fs::metadata(&file).map_or(0, |meta| meta.len());
+            let script = "while :; do echo >>\"$0\"; sleep 0.005; done";
+            let mut child = host.command("sh").args(["-c", script]).arg(&file).spawn()?;
+            let goes_on = async || {
+                let before = ticks();
+                wait_until("a tick", LIMIT, async || Ok(ensure!(ticks() > before, "none"))).await
             };
-            wait_until("a process in its host", LIMIT, async || host.pids().pop().context("none")).await?;
+            goes_on().await?;
             let frozen = Freeze::host(&host);
-            let is = async |stopped: bool| -> Result<()> {
-                ensure!((state()? == 'T') == stopped, "it is {}", state()?);
-                Ok(())
-            };
-            wait_until("a stop", LIMIT, async || is(true).await).await?;
+            let before = ticks();
+            tokio::time::sleep(SHORT).await;
+            ensure!(ticks() == before, "it stands still");
             drop(frozen);
-            wait_until("a thaw", LIMIT, async || is(false).await).await?;
-            child.kill()?;
+            goes_on().await?;
+            host.signal(Signal::SIGKILL);
             child.wait()?;
-            Ok(())
+            wait_until("an empty host", LIMIT, async || Ok(ensure!(host.pids().is_empty(), "{:?}", host.pids()))).await
         })
     }
 
