@@ -176,7 +176,7 @@ fn the_candidate_is_promoted_only_when_it_has_all_that_the_old_primary_wrote() {
     assert_eq!(scene.failure(), Some(""));
     let common = |member| match orders(&scene.cluster)[&id(member)].goal {
         Goal::Follow { common_lsn, .. } => common_lsn,
-        _ => panic!("it leads"),
+        Goal::Lead { .. } | Goal::Seal | Goal::Drain | Goal::Rest => panic!("it does not follow"),
     };
     assert_eq!((common(0), common(2)), (end, 0), "of the old primary only it is proven what it has");
     assert!(matches!(route(&scene.cluster).state, RouteState::Paused(_)), "until it opened");

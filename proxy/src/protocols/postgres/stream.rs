@@ -4,11 +4,13 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    time::sleep,
 };
 use tokio_rustls::server::TlsStream;
 
@@ -16,6 +18,23 @@ use tokio_rustls::server::TlsStream;
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// How often it is looked whether a client that is held has hung up.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl Stream {
+    /// Returns when the client has hung up. What it sent before stays unread, which is why this cannot be waited for.
+    pub(super) async fn hung_up(&self) {
+        let tcp = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        // An error is the end of the connection too.
+        while tcp.ready(Interest::READABLE).await.is_ok_and(|ready| !ready.is_read_closed()) {
+            sleep(LOOK).await;
+        }
+    }
 }
 
 impl AsyncRead for Stream {

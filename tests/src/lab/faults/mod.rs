@@ -114,7 +114,11 @@ mod tests {
             let mut child = host.command("sh").args(["-c", script]).arg(&file).spawn()?;
             let goes_on = async || {
                 let before = ticks();
-                wait_until("a tick", LIMIT, async || Ok(ensure!(ticks() > before, "none"))).await
+                wait_until("a tick", LIMIT, async || {
+                    ensure!(ticks() > before, "none");
+                    Ok(())
+                })
+                .await
             };
             goes_on().await?;
             let frozen = Freeze::host(&host);
@@ -125,7 +129,11 @@ mod tests {
             goes_on().await?;
             host.signal(Signal::SIGKILL);
             child.wait()?;
-            wait_until("an empty host", LIMIT, async || Ok(ensure!(host.pids().is_empty(), "{:?}", host.pids()))).await
+            wait_until("an empty host", LIMIT, async || {
+                ensure!(host.pids().is_empty(), "{:?}", host.pids());
+                Ok(())
+            })
+            .await
         })
     }
 

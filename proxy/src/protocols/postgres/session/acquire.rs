@@ -218,6 +218,8 @@ impl Session {
             held = timeout(left, self.shared.hold.until(instance, self.inbox.len(), ready)) => held,
             // Another try.
             () = instance.scout.pause(), if open => return Ok(()),
+            // Those who are still there need its place.
+            () = self.stream.hung_up() => return Err(Stop::Left),
         };
         match held {
             // The end of the budget, or another try.
@@ -240,7 +242,10 @@ impl Session {
         loop {
             let taken = match shelf.pool.take(shelf.number) {
                 Taken::Wait(waiting) => {
-                    let waited = timeout(left.saturating_sub(began.elapsed()), waiting).await;
+                    let waited = tokio::select! {
+                        waited = timeout(left.saturating_sub(began.elapsed()), waiting) => waited,
+                        () = self.stream.hung_up() => return Err(Stop::Left),
+                    };
                     self.who.instance.metrics.waits.observe(began.elapsed().as_secs_f64());
                     match waited {
                         Ok(Some(taken)) => taken,

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
+use windlass_wire_pg::frontend;
 
-use super::world::{SOON, World, code, text, until};
+use super::{
+    raw::Raw,
+    world::{SOON, World, code, text, until},
+};
 use crate::routes::{Pooling, State};
 
 async fn port(client: &tokio_postgres::Client) -> String {
@@ -60,6 +64,20 @@ async fn a_pause_is_taken_when_the_last_transaction_ended() {
     until("the end of the transaction", || instance.running() == 0).await;
     world.publish(|route| route.state = State::Open);
     timeout(SOON, held).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_held_client_that_hangs_up_gives_its_place_back() {
+    let mut world = World::new(Pooling::Session).await;
+    let mut client = Raw::connect(&world, "ada@app.team").await;
+    world.publish(|route| route.settings.hold = Some(Duration::from_secs(3600)));
+    world.pause();
+    let mut query = Vec::new();
+    frontend::write_query(&mut query, "select 1");
+    client.stream.write_all(&query).await.unwrap();
+    until("a held client", || world.shared.metrics.held.get() == 1).await;
+    drop(client);
+    until("a free place", || world.shared.metrics.held.get() == 0).await;
 }
 
 #[tokio::test]
