@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     time::timeout,
 };
 use tokio_util::task::TaskTracker;
@@ -38,6 +39,8 @@ use crate::{
 
 /// How long the tasks may take to end when no client is left.
 const LAST: std::time::Duration = std::time::Duration::from_secs(3);
+/// Cancellations on their way to the process before; more are dropped.
+const CANCELS: usize = 100;
 
 /// Runs the proxy until it has come to its end.
 ///
@@ -67,13 +70,12 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
 
     let sessions = TaskTracker::new();
     let accept = Accept::new(shared.clone(), sessions.clone())?;
-    let estate = Estate {
-        state_dir: shared.config.state_dir.clone(),
-        listeners: listeners.clone(),
-        log: log.clone(),
-        lock: Mutex::new(Some(lock)),
-        drain: drain.clone(),
-    };
+    let (former, cancels) = mpsc::channel(CANCELS);
+    if predecessor.is_some() {
+        shared.postgres.sessions().hand_on(former);
+    }
+    let estate =
+        Estate { shared: shared.clone(), listeners: listeners.clone(), log: log.clone(), lock: Mutex::new(Some(lock)) };
     spawn_until_end(&shutdown, "hand-over", async move { handover::serve(Arc::new(estate)).await });
     spawn_until_end(&shutdown, "accept", async move {
         accept.run(listeners).await;
@@ -99,10 +101,13 @@ pub async fn run(config: Config, token: TokenSource, shutdown: Shutdown) -> Resu
         Ok(())
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?shared.config.listen, "serving");
-    if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.ready().await
-    {
-        tracing::info!(error = error.chain(), "nobody to take over from any more");
+    if let Some(predecessor) = predecessor {
+        spawn_until_end(&shutdown, "the process before", async move {
+            if let Err(error) = predecessor.succeed(cancels).await {
+                tracing::info!(error = error.chain(), "nobody to take over from any more");
+            }
+            Ok(())
+        });
     }
     end(&shared, &sessions, &mut signals, &shutdown).await;
     stop(&shutdown).await

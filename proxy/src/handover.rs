@@ -2,7 +2,8 @@
 //!
 //! The new process asks by a unix socket in the state directory, `next` for each socket, then says `ready` once it serves.
 //! Until then the old one serves as before; from then on it accepts nobody and drains. Both have the same queue of
-//! waiting connections all the while, so no client is refused.
+//! waiting connections all the while, so no client is refused. Cancellations reach the new process only, so it hands on
+//! those whose key it does not know, by the same socket, for as long as the old one lives.
 //!
 //! Invariants: the state directory belongs to one process: the old one lets go of it before it gives the first socket
 //! away, and takes it back if the new one dies before it was ready. Only the owner of the directory can connect.
@@ -24,15 +25,17 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
-use tokio::{net::UnixListener, task::spawn_blocking};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixListener,
+    sync::mpsc,
+    task::spawn_blocking,
+};
 use windlass_core::Error;
 use windlass_kit::lock::StateLock;
+use windlass_wire_pg::startup::CancelKey;
 
-use crate::{
-    accept::Listeners,
-    drain::{Drain, Stage},
-    routes::RouteLog,
-};
+use crate::{Shared, accept::Listeners, drain::Stage, routes::RouteLog};
 
 /// How long the new process may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,12 +60,11 @@ pub struct Predecessor(UnixStream);
 /// What a process gives away.
 #[derive(Debug)]
 pub(crate) struct Estate {
-    pub(crate) state_dir: PathBuf,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) log: RouteLog,
     /// None while the state directory belongs to the successor.
     pub(crate) lock: Mutex<Option<StateLock>>,
-    pub(crate) drain: Arc<Drain>,
 }
 
 /// Takes the sockets of the process that runs on the state directory; nothing if none runs.
@@ -105,16 +107,36 @@ fn next(stream: &UnixStream) -> io::Result<Option<Inherited>> {
 }
 
 impl Predecessor {
-    /// We serve: the process before may go.
+    /// We serve: the process before may go. Hands cancellations on to it until it is gone.
     ///
     /// # Errors
-    /// `UNAVAILABLE` if it is gone already, which does no harm.
-    pub async fn ready(self) -> Result<(), Error> {
-        let told = spawn_blocking(move || (&self.0).write_all(b"ready\n"));
-        told.await
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(|error| Error::unavailable("the proxy before is gone").with_source(error))
+    /// `UNAVAILABLE` if it was gone already, which does no harm.
+    pub async fn succeed(self, mut cancels: mpsc::Receiver<CancelKey>) -> Result<(), Error> {
+        let tell = move || {
+            (&self.0).write_all(b"ready\n")?;
+            self.0.set_nonblocking(true)?;
+            Ok(self.0)
+        };
+        let told = spawn_blocking(tell).await.map_err(io::Error::other).flatten();
+        let stream = told.and_then(tokio::net::UnixStream::from_std);
+        let stream = stream.map_err(|error| Error::unavailable("the proxy before is gone").with_source(error))?;
+        let (mut its, mut ours) = stream.into_split();
+        let gone = async {
+            // It says nothing more.
+            let _ = its.read_u8().await;
+        };
+        let hand_on = async {
+            while let Some(key) = cancels.recv().await {
+                if ours.write_all(format!("{} {}\n", key.pid, key.secret).as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = gone => {}
+            () = hand_on => {}
+        }
+        Ok(())
     }
 }
 
@@ -124,23 +146,31 @@ impl Predecessor {
 /// # Errors
 /// `INTERNAL` if the socket cannot be made.
 pub(crate) async fn serve(estate: Arc<Estate>) -> Result<(), Error> {
-    let path = path(&estate.state_dir);
+    let path = path(&estate.shared.config.state_dir);
     windlass_kit::files::remove(&path)?;
     let listener = UnixListener::bind(&path)
         .map_err(|error| Error::internal(format!("cannot listen on {}", path.display())).with_source(error))?;
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = estate.drain.reached(Stage::Leaving) => return Ok(()),
+            () = estate.shared.drain.reached(Stage::Leaving) => return Ok(()),
         };
         let Ok((stream, _)) = stream else { continue };
         let Ok(stream) = stream.into_std() else { continue };
         let giving = estate.clone();
-        let given = spawn_blocking(move || giving.give(&stream)).await.map_err(io::Error::other).flatten();
+        let give = move || {
+            let more = giving.give(&stream)?;
+            stream.set_nonblocking(true)?;
+            Ok((more, stream))
+        };
+        let given = spawn_blocking(give).await.map_err(io::Error::other).flatten();
         match given {
-            Ok(()) => {
+            Ok((more, stream)) => {
                 tracing::info!("a new process serves; this one takes no more clients");
-                estate.drain.advance(Stage::Leaving);
+                estate.shared.drain.advance(Stage::Leaving);
+                if let Err(error) = estate.cancel_by_order(more, stream).await {
+                    tracing::warn!(%error, "the new process hands no more cancellations on");
+                }
                 return Ok(());
             }
             Err(error) => {
@@ -152,23 +182,39 @@ pub(crate) async fn serve(estate: Arc<Estate>) -> Result<(), Error> {
 }
 
 impl Estate {
-    /// Answers one successor until it is ready.
-    fn give(&self, stream: &UnixStream) -> io::Result<()> {
+    /// Answers one successor until it is ready. Gives what it said after that.
+    fn give(&self, stream: &UnixStream) -> io::Result<Vec<u8>> {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(ANSWER))?;
         let mut sockets = self.listeners.sockets().into_iter();
-        let mut words = BufReader::new(stream).lines();
+        let mut words = BufReader::new(stream);
         loop {
-            match words.next().ok_or(io::ErrorKind::UnexpectedEof)??.as_str() {
-                "next" => {
+            let mut word = String::new();
+            words.read_line(&mut word)?;
+            match word.as_str() {
+                "next\n" => {
                     self.let_go();
                     send(stream, sockets.next())?;
                 }
-                "ready" => return Ok(()),
+                "ready\n" => return Ok(words.buffer().to_vec()),
+                "" => return Err(io::ErrorKind::UnexpectedEof.into()),
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
+    }
+
+    /// Cancels what the successor's clients ask to cancel here, until it is gone.
+    async fn cancel_by_order(&self, more: Vec<u8>, stream: UnixStream) -> io::Result<()> {
+        let stream = tokio::net::UnixStream::from_std(stream)?;
+        let mut lines = tokio::io::BufReader::new(more.as_slice().chain(stream)).lines();
+        while let Some(line) = lines.next_line().await? {
+            let key = line
+                .split_once(' ')
+                .and_then(|(pid, secret)| Some(CancelKey { pid: pid.parse().ok()?, secret: secret.parse().ok()? }));
+            self.shared.postgres.sessions().cancel(key.ok_or(io::ErrorKind::InvalidData)?);
+        }
+        Ok(())
     }
 
     fn let_go(&self) {
@@ -179,7 +225,7 @@ impl Estate {
     fn take_back(&self) {
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if lock.is_none() {
-            match StateLock::try_take(&self.state_dir) {
+            match StateLock::try_take(&self.shared.config.state_dir) {
                 Ok(Some(again)) => {
                     *lock = Some(again);
                     if let Err(error) = self.log.take_back() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_postgres::CancelToken;
 use tokio_postgres::config::SslMode;
 use windlass_proto::api::v1::join_token::Purpose;
 use windlass_proto::api::v1::{Connection, CreateJoinTokenRequest, GetConnectionRequest, JoinToken};
@@ -150,6 +151,15 @@ impl Proxy {
     /// It was refused.
     pub async fn by_suffix(&self, to: &Connection, name: &str) -> Result<Session> {
         session(self.address, to, "localhost", &format!("{}@{name}", to.user)).await
+    }
+
+    /// Asks for a cancellation.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub async fn cancel(&self, to: &Connection, token: CancelToken) -> Result<()> {
+        let stream = TcpStream::connect(self.address).await?;
+        Ok(token.cancel_query_raw(stream, Handshake::with("localhost", &to.ca_pem)?).await?)
     }
 }
 

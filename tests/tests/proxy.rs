@@ -115,6 +115,23 @@ async fn a_new_process_takes_over_while_clients_work_and_the_old_one_lets_them_e
     ensure!(busy.await?? > 0, "nobody was refused");
     old.client.batch_execute("insert into t values (1); commit").await?;
     ensure!(answer(&old).await? == 42, "the old client goes on");
+    // Its cancellation comes in at the new process.
+    let (token, sleep) = (old.client.cancel_token(), old.client.batch_execute("select pg_sleep(600)"));
+    let cancel = async {
+        wait_until("a statement that runs", LIMIT, async || {
+            let sleeps =
+                "select count(*) from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active'";
+            let one = proxy.by_suffix(&to, "db.shop").await?.client.query_one(sleeps, &[]).await?.get::<_, i64>(0);
+            ensure!(one == 1, "none");
+            Ok(())
+        })
+        .await?;
+        proxy.cancel(&to, token).await
+    };
+    let (slept, cancelled) = tokio::join!(sleep, cancel);
+    cancelled?;
+    let code = slept.err().and_then(|error| error.code().cloned());
+    ensure!(code == Some(tokio_postgres::error::SqlState::QUERY_CANCELED), "{code:?}");
     drop(old.client);
     former.ended(LIMIT).await?;
     proxy.serves().await?;

@@ -1,5 +1,6 @@
 //! A checkpoint that the control plane asks for before it hands a leader over, written beside everything else: the one of
-//! the stop, for which clients are held, then has little left to do. Lost with the agent; asked for again with the order.
+//! the stop, for which clients are held, then has little left to do, nor has the follower that comes of it. Lost with the
+//! agent; asked for again with the order.
 
 use std::sync::{
     Arc,
@@ -31,7 +32,7 @@ impl CheckpointTask {
         self.begun = rev;
         let (server, seat, written) = (server.clone(), seat.clone(), self.written.clone());
         tokio::spawn(async move {
-            let outcome = async { Reader::connect(&server).await?.checkpoint().await }.await;
+            let outcome = async { Reader::connect(&server).await?.prepare_stop().await }.await;
             if let Err(error) = outcome {
                 tracing::warn!(member = %seat.member(), error = error.chain(), "no checkpoint was written");
             }

@@ -66,6 +66,11 @@ impl Members {
     ) {
         let before = slot.facts();
         let process = self.process(server).await.ok().flatten();
+        let pid = process.map_or(0, |process| process.pid.into());
+        if pid != before.pid {
+            // It was of the process before; replication starts and stops servers without asking here.
+            work.session = None;
+        }
         let mut facts = pb::MemberFacts {
             member_id: goal.member.to_string(),
             instance_id: goal.instance.to_string(),
@@ -74,7 +79,7 @@ impl Members {
             disk_used_bytes: self.disk_used(work, server).await,
             engine_identity: before.engine_identity.clone(),
             position: before.position.clone(),
-            pid: process.map_or(0, |process| process.pid.into()),
+            pid,
             process_start: process.map(|process| timestamp(process.started)),
             ..pb::MemberFacts::default()
         };

@@ -28,7 +28,7 @@ use super::{
 pub(super) const READY_LAG_BYTES: u64 = 4 << 20;
 /// How long proxies get to end running transactions.
 pub(super) const PAUSE_GRACE: Duration = Duration::from_millis(300);
-/// How long a checkpoint before the pause is waited for.
+/// How long a checkpoint before the pause is waited for, and the candidate until it has caught up with it.
 const CHECKPOINT: Duration = Duration::from_secs(10);
 /// A proxy that was not heard of for so long is not waited for.
 const PROXY_SILENT: Duration = Duration::from_secs(1);
@@ -121,10 +121,14 @@ pub(super) fn step(draft: &mut Draft<'_>, switch: &Switch, nonce: Uuid) {
 fn preparing(draft: &mut Draft<'_>, switch: &Switch) {
     let leader = draft.now.reign.leader;
     let detect = Duration::from_millis(draft.now.timings().detect_ms.into());
-    let written =
-        draft.observed.fresh(leader, detect).is_some_and(|facts| facts.checkpoint_rev >= switch.checkpoint_rev);
-    if !written && draft.observed.step_for < CHECKPOINT {
-        return draft.wait(format!("waiting for a checkpoint of {}", draft.now.name(leader)));
+    let written = draft.observed.fresh(leader, detect).filter(|facts| facts.checkpoint_rev >= switch.checkpoint_rev);
+    // What the checkpoint wrote to the log has to be there too.
+    let waits = match written {
+        None => Some(format!("waiting for a checkpoint of {}", draft.now.name(leader))),
+        Some(facts) => unfit(draft, facts, switch.to),
+    };
+    if let Some(why) = waits.filter(|_| draft.observed.step_for < CHECKPOINT) {
+        return draft.wait(why);
     }
     let wall = draft.observed.wall;
     let step = SwitchStep::Pausing;

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU8, Ordering},
     },
     task::Waker,
@@ -15,7 +15,10 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use windlass_core::id::{InstanceId, MemberId};
 use windlass_kit::random;
@@ -85,6 +88,8 @@ impl Handle {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_key: Mutex<HashMap<CancelKey, Arc<Handle>>>,
+    /// Takes cancellations for sessions of the process before.
+    former: OnceLock<mpsc::Sender<CancelKey>>,
     groups: Mutex<HashMap<InstanceId, Weak<Group>>>,
 }
 
@@ -142,10 +147,18 @@ impl Sessions {
         group
     }
 
-    /// Asks for a cancellation. An unknown key is ignored, as PostgreSQL does.
+    /// Hands cancellations under unknown keys on, from now on.
+    pub(crate) fn hand_on(&self, former: mpsc::Sender<CancelKey>) {
+        // The first one stays: a process has one before it.
+        let _ = self.former.set(former);
+    }
+
+    /// Asks for a cancellation. A key that nobody knows is ignored, as PostgreSQL does.
     pub(crate) fn cancel(&self, key: CancelKey) {
-        if let Some(handle) = lock(&self.by_key).get(&key) {
-            handle.tap(Tap::Cancel);
+        let known = lock(&self.by_key).get(&key).map(|handle| handle.tap(Tap::Cancel));
+        if let (None, Some(former)) = (known, self.former.get()) {
+            // It is gone, or somebody guesses keys faster than they are read.
+            let _ = former.try_send(key);
         }
     }
 }

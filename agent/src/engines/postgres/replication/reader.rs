@@ -263,6 +263,18 @@ impl Reader {
         self.client.batch_execute("checkpoint").await.map_err(refused)
     }
 
+    /// Leaves little to do for a stop and for who follows afterwards: pages are written out, and the log goes on in a fresh
+    /// segment, for a standby that connects is sent its segment from the beginning (`RequestXLogStreaming` in
+    /// PostgreSQL's `walreceiverfuncs.c`). The second checkpoint is of what came during the first.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the connection is gone.
+    pub async fn prepare_stop(&self) -> Result<(), Error> {
+        self.checkpoint().await?;
+        self.client.batch_execute("select pg_switch_wal()").await.map_err(refused)?;
+        self.checkpoint().await
+    }
+
     /// Makes what replication and proxies need in the database, if it is not there.
     ///
     /// # Errors
