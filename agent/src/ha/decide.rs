@@ -352,8 +352,12 @@ fn resume(view: &View<'_>, order: &Order) -> Step {
     Step::Launch(Recovering::No, leading(lead))
 }
 
-/// How long a standby that ended waits for its next start, if at all.
+/// How long a standby that ended waits for its next start, if at all. Not if it was stopped in order: ends before that
+/// say nothing of this start, and clients may be waiting for it.
 fn again(view: &View<'_>, down: &Down) -> Option<Step> {
+    if view.standing.record.stopped_at.is_some() {
+        return None;
+    }
     let pause = restart::pause(Ended {
         since: down.since,
         redo: 0,

@@ -352,6 +352,13 @@ impl Node {
         self.run();
     }
 
+    /// The agent starts again, and looks at its members without cause once an hour.
+    pub(crate) async fn supervision_only_when_told(&mut self) {
+        self.config.check_every = Duration::from_secs(3600);
+        self.agent_stops().await;
+        self.agent_starts().await;
+    }
+
     pub(crate) async fn apply(&self) -> pb::MemberFacts {
         let applied = self.members.apply(self.goal.clone(), &CancellationToken::new()).await;
         applied.unwrap_or_else(|error| panic!("{}", error.chain()))

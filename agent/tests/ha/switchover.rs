@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use uuid::Uuid;
-use windlass_proto::agent::v1 as pb;
+use windlass_proto::agent::v1::{self as pb, replication_order::Goal};
 
 use crate::lab::{Lab, comes};
 
@@ -32,6 +32,45 @@ async fn a_drained_leader_hands_over_and_rejoins_without_a_rewind() {
     );
     assert_eq!((back.lost_writes.as_str(), back.crashes), ("", 0));
     assert!(!lab.nodes[0].root().join("quarantine").exists(), "neither rewound nor copied");
+}
+
+#[tokio::test]
+async fn a_history_that_was_handed_over_is_not_compared_and_its_server_shows_at_once() {
+    let (mut lab, _) = Lab::founded(2).await;
+    lab.nodes[0].supervision_only_when_told().await;
+    lab.drain(0, 1).await;
+    let stopped = lab.reaches(0, pb::ReplicaState::CleanStop).await;
+    lab.until(1, "has all", |facts| facts.flushed_lsn >= stopped.flushed_lsn).await;
+    lab.seal(1, 2).await;
+    lab.reaches(1, pb::ReplicaState::Sealed).await;
+    let nonce = Uuid::new_v4().to_string();
+    lab.lead(1, 2, &nonce, &[]).await;
+    lab.reaches(1, pb::ReplicaState::Open).await;
+    let Goal::Follow(follow) = lab.follow_goal(&nonce, 1) else { unreachable!("it is a goal to follow") };
+    let goal = Goal::Follow(pb::Follow { common_lsn: stopped.flushed_lsn, ..follow });
+    lab.send(0, lab.order(0, 2, goal)).await;
+    lab.reaches(0, pb::ReplicaState::Standby).await;
+    let log = std::fs::read_to_string(lab.nodes[0].root().join("log/server.log")).expect("log");
+    let (_, since) = log.rsplit_once("starting PostgreSQL").expect("a start");
+    assert!(!since.contains("neither primary_conninfo"), "it was a standby of nobody first: {since}");
+    comes("Running", async || Ok(format!("{:?}", lab.nodes[0].members.facts()[0].process()))).await;
+    assert_eq!(lab.nodes[0].members.facts()[0].pid, i64::from(lab.nodes[0].pid().expect("it runs")));
+}
+
+#[tokio::test]
+async fn before_a_stop_the_log_goes_on_in_a_fresh_segment() {
+    let (lab, nonce) = Lab::founded(2).await;
+    let leader = &lab.nodes[0];
+    let segment = async || leader.sql("select pg_walfile_name(pg_current_wal_lsn())").await.expect("segment");
+    leader.app("create table t as select generate_series(1, 20000)").await.expect("write");
+    let before = segment().await;
+    let Goal::Lead(lead) = lab.lead_goal(&nonce, &[1]) else { unreachable!("it is a goal to lead") };
+    lab.send(0, lab.order(0, 1, Goal::Lead(pb::Lead { checkpoint_rev: 1, ..lead }))).await;
+    lab.until(0, "a checkpoint", |facts| facts.checkpoint_rev == 1).await;
+    assert_ne!(segment().await, before);
+    let offset = leader.sql("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint % (16 << 20)").await;
+    let offset: u64 = offset.expect("offset").parse().expect("a number");
+    assert!(offset < 1 << 20, "a follower is sent {offset} bytes again");
 }
 
 #[tokio::test]

@@ -153,5 +153,13 @@ mod tests {
         let facts = Facts { flushed: 5, ..Facts::of(ReplicaState::Open) };
         assert_eq!(outline(&facts), outline(&Facts { flushed: 9, replayed: 9, ..facts.clone() }));
         assert_ne!(outline(&facts), outline(&Facts { crashes: 1, ..facts.clone() }));
+        let member = MemberId::new();
+        let followed = |flushed| {
+            let down =
+                Downstream { member, epoch: 1, streaming: true, acknowledges: false, flushed, replayed: flushed };
+            outline(&Facts { downstream: vec![down], ..facts.clone() })
+        };
+        assert_ne!(followed(0), followed(7), "it may be counted from now on");
+        assert_eq!(followed(7), followed(8));
     }
 }
