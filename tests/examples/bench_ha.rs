@@ -72,32 +72,52 @@ fn main() -> Result<()> {
         let mut theirs = Samples::new("pg_auto_failover: two nodes made", "ms");
         theirs.add_time(provisioned);
         theirs.print()?;
-        measure(&mut peer, &client, their_rounds).await?;
+        switchovers(&peer, &client, their_rounds).await?;
+        losses(&mut peer, &client, their_rounds).await?;
         drop(peer);
         let mut ours = Ours::start(network).await?;
-        ours.provisioning(ours_rounds).await?;
-        measure(&mut ours, &client, ours_rounds).await?;
+        let former = ours.provisioning(ours_rounds).await?;
+        switchovers(&ours, &client, ours_rounds).await?;
+        ours.purge(former).await?;
+        losses(&mut ours, &client, ours_rounds).await?;
         ours.site.finish();
         Ok(())
     })
 }
 
-/// Every series of one subject.
-async fn measure(subject: &mut impl Subject, client: &Node, rounds: usize) -> Result<()> {
+/// A series of one subject. Aims are ours; the peer is what they are compared to.
+fn series(name: &str, what: &str, aim: Option<f64>) -> Samples {
+    let samples = Samples::new(&format!("{name}: {what}"), "ms");
+    let samples = if name == PEER { samples } else { samples.against(&format!("{PEER}: {what}")) };
+    aim.filter(|_| name != PEER).map_or(samples.clone(), |aim| samples.aim(aim))
+}
+
+/// Switchovers of an instance that is well.
+async fn switchovers(subject: &impl Subject, client: &Node, rounds: usize) -> Result<()> {
     let name = subject.name();
-    // Aims are ours; the peer is what they are compared to.
-    let ours = name != PEER;
-    let series = |what: &str, aim: Option<f64>| {
-        let samples = Samples::new(&format!("{name}: {what}"), "ms");
-        let samples = if ours { samples.against(&format!("{PEER}: {what}")) } else { samples };
-        aim.filter(|_| ours).map_or(samples.clone(), |aim| samples.aim(aim))
-    };
+    let mut gaps = series(name, "switchover at 200 transactions a second", Some(250.0));
+    let mut errors = Samples::new(&format!("{name}: transactions that failed in a switchover"), "errors");
+    if name != PEER {
+        errors = errors.aim(0.0);
+    }
+    for _ in 0..rounds {
+        let (gap, failed) = switch(subject, client).await.with_context(|| format!("{name} switchover"))?;
+        gaps.add_time(gap);
+        errors.add(failed as f64);
+    }
+    gaps.print()?;
+    errors.print()
+}
+
+/// Every loss of one subject.
+async fn losses(subject: &mut impl Subject, client: &Node, rounds: usize) -> Result<()> {
+    let name = subject.name();
     let host = "primary's host lost (power, frozen, cut in turn)";
-    let mut death = series(host, Some(2000.0));
-    if ours {
+    let mut death = series(name, host, Some(2000.0));
+    if name != PEER {
         death = death.aim_p99(3000.0);
     }
-    let mut rejoin = series("lost host back until both members are whole", None);
+    let mut rejoin = series(name, "lost host back until both members are whole", None);
     for round in 0..rounds {
         let loss = [Loss::PrimaryPower, Loss::PrimaryFrozen, Loss::PrimaryCut][round % 3];
         let (gap, back) = lose(subject, client, loss).await.with_context(|| format!("{name} {loss:?}"))?;
@@ -111,24 +131,13 @@ async fn measure(subject: &mut impl Subject, client: &Node, rounds: usize) -> Re
         ("standby's processes killed", Loss::StandbyProcess, 1000.0),
         ("standby's host cut off", Loss::StandbyCut, 3000.0),
     ] {
-        let mut gaps = series(what, Some(aim));
+        let mut gaps = series(name, what, Some(aim));
         for _ in 0..rounds {
             gaps.add_time(lose(subject, client, loss).await.with_context(|| format!("{name} {what}"))?.0);
         }
         gaps.print()?;
     }
-    let mut gaps = series("switchover at 200 transactions a second", Some(250.0));
-    let mut errors = Samples::new(&format!("{name}: transactions that failed in a switchover"), "errors");
-    if ours {
-        errors = errors.aim(0.0);
-    }
-    for _ in 0..rounds {
-        let (gap, failed) = switch(subject, client).await.with_context(|| format!("{name} switchover"))?;
-        gaps.add_time(gap);
-        errors.add(failed as f64);
-    }
-    gaps.print()?;
-    errors.print()
+    Ok(())
 }
 
 fn start(subject: &impl Subject, client: &Node, every: Duration) -> Result<Workload> {
@@ -262,8 +271,8 @@ impl Ours {
         Ok(Self { site, target: None })
     }
 
-    /// Makes instances of two members, the last of which stays.
-    async fn provisioning(&mut self, rounds: usize) -> Result<()> {
+    /// Makes instances of two members, the last of which stays. Gives the others, which are deleted and kept.
+    async fn provisioning(&mut self, rounds: usize) -> Result<Vec<String>> {
         let series = "two members made, to the end of the operation";
         let mut made = Samples::new(&format!("Windlass: {series}"), "ms");
         made = made.against(&format!("{PEER}: two nodes made")).aim(1500.0);
@@ -282,12 +291,18 @@ impl Ours {
                 former.push(instance.uid);
             }
         }
+        self.whole().await?;
+        self.target = Some(self.site.through_proxy(INSTANCE, 0).await?);
+        made.print()?;
+        Ok(former)
+    }
+
+    /// Removes what was made before.
+    async fn purge(&self, former: Vec<String>) -> Result<()> {
         for uid in former {
             self.site.api.purge_instance(&instance_name(PROJECT, &uid)).await?;
         }
-        self.whole().await?;
-        self.target = Some(self.site.through_proxy(INSTANCE, 0).await?);
-        made.print()
+        Ok(())
     }
 
     /// Three hosts that fill their pools on one machine would be measured instead.

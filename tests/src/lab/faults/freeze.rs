@@ -2,12 +2,17 @@
 //!
 //! By the host's control group, of which its processes notice nothing, and by signals to those that are not in it.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::Node;
 use crate::lab::group::{Group, State};
+
+/// How long the kernel may take to stop a process.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What stands still.
 #[derive(Debug)]
@@ -38,8 +43,20 @@ impl Freeze {
     pub fn processes(pids: &[i32]) -> Result<Self> {
         let frozen = Self { group: None, pids: pids.to_vec() };
         pids.iter().try_for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP))?;
+        // Until then its threads go on, and may do what they are to be kept from.
+        let begin = Instant::now();
+        while !pids.iter().all(|pid| stands_still(*pid)) && begin.elapsed() < LIMIT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(frozen)
     }
+}
+
+/// Whether every thread of a process is stopped.
+fn stands_still(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stopped = |text: String| text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+    threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok()).all(stopped)
 }
 
 impl Drop for Freeze {
