@@ -352,12 +352,8 @@ fn resume(view: &View<'_>, order: &Order) -> Step {
     Step::Launch(Recovering::No, leading(lead))
 }
 
-/// How long a standby that ended waits for its next start, if at all. Not if it was stopped in order: ends before that
-/// say nothing of this start, and clients may be waiting for it.
+/// How long a standby that ended waits for its next start, if at all; never if it was stopped in order.
 fn again(view: &View<'_>, down: &Down) -> Option<Step> {
-    if view.standing.record.stopped_at.is_some() {
-        return None;
-    }
     let pause = restart::pause(Ended {
         since: down.since,
         redo: 0,
@@ -365,7 +361,8 @@ fn again(view: &View<'_>, down: &Down) -> Option<Step> {
         incurable: down.incurable.is_some(),
         successors: Successors::None,
     });
-    (!pause.is_zero()).then(|| soon(&format!("{}; it starts in {:.1} s", down.how, pause.as_secs_f64())))
+    let waits = view.standing.record.stopped_at.is_none() && !pause.is_zero();
+    waits.then(|| soon(&format!("{}; it starts in {:.1} s", down.how, pause.as_secs_f64())))
 }
 
 fn follow_of(order: &Order) -> Option<&Follow> {
