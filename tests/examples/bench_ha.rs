@@ -276,8 +276,8 @@ impl Ours {
         let series = "two members made, to the end of the operation";
         let mut made = Samples::new(&format!("Windlass: {series}"), "ms");
         made = made.against(&format!("{PEER}: two nodes made")).aim(1500.0);
-        // Data of former rounds is kept until the end: ext4 does not use inodes again for minutes after files were deleted, and
-        // goes through all of them for each file that is made.
+        // Data of former rounds is kept: ext4 does not use inodes again for minutes after files were deleted, and goes
+        // through all of them for each file that is made.
         let mut former = Vec::new();
         for round in 1..=rounds {
             let name = if round < rounds { format!("made-{round}") } else { INSTANCE.to_owned() };

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::processes;
+
 /// A process that serves a database below some directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -36,9 +38,8 @@ pub fn processes_below(path: &Path) -> Vec<Server> {
 
 /// When a process started, in clock ticks since boot; None if there is none or it is a zombie.
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if fields.first() == Some(&"Z") { None } else { fields.get(19)?.parse().ok() }
+    let fields = processes::stat(pid)?;
+    if fields.first()? == "Z" { None } else { fields.get(19)?.parse().ok() }
 }
 
 /// Ends every process whose command line names this directory, which must be a test's own, and waits for it.

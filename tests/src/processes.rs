@@ -1,5 +1,6 @@
 //! What processes use, from `/proc`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -69,9 +70,14 @@ fn family(root: i32) -> Vec<i32> {
     family
 }
 
-/// The fields of `/proc/<pid>/stat` behind the name: state, parent, group, session and so on.
-fn stat(pid: i32) -> Option<Vec<String>> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// As [`fields`], of a process.
+pub(crate) fn stat(pid: i32) -> Option<Vec<String>> {
+    fields(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+/// The fields of the `stat` file of a process or thread behind the name: state, parent, group, session and so on.
+pub(crate) fn fields(file: &Path) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(file).ok()?;
     Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 

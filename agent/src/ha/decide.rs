@@ -81,7 +81,7 @@ pub(super) enum Step {
     Launch(Recovering, Configuration),
     /// Ends the server without a word.
     Kill,
-    /// Stops the server in order; a leader shuts its gate and writes a checkpoint first.
+    /// Stops the server in order; a leader shuts its gate first.
     Stop,
     /// Looks whether the server was stopped in order, and where its log ends.
     Examine,

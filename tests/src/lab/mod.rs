@@ -7,7 +7,7 @@
 //! takes its own down however the test ends, and a new lab first removes what a killed one left. A fault lasts as long
 //! as the value that stands for it.
 //!
-//! It needs root, `ip` and `nft`.
+//! It needs root, `ip` and `nft`, and `/dev/net/tun` for cables that are long.
 
 pub mod auto_failover;
 pub mod faults;

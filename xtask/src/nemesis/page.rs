@@ -28,8 +28,8 @@ fn page(all: &[Outcome], lessons: &str) -> String {
     let mut page = format!(
         "# Faults\n\nWritten by `cargo xtask nemesis`; do not edit by hand. Each round: a workload through two proxies, \
          one fault on an installation of four hosts, two control planes and external metadata, each in a network \
-         namespace and control group of its own on one machine, then every checker. A gap is the longest time that any writer (100 per \
-         second each) was without an acknowledgement, from the fault until a second after every member was whole; it \
+         namespace and control group of its own on one machine, then every checker. A gap is the longest time that \
+         any writer (100 per second each) was without an acknowledgement, from the fault until a second after every member was whole; it \
          counts the waiting in faults that leave nobody who may acknowledge. Programs are debug builds, and the machine \
          has other work: gaps show that things go on, `docs/benchmarks.md` has figures to compare.\n\n\
          {} rounds, {acknowledged} acknowledged writes, {} lost, {} with two writers; {failed} rounds were not as they \

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use crate::lab::Node;
 use crate::lab::group::{Group, State};
+use crate::processes;
 
 /// How long the kernel may take to stop a process.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -52,11 +53,11 @@ impl Freeze {
     }
 }
 
-/// Whether every thread of a process is stopped.
+/// Whether every thread of a process is stopped or dead: the parent that would reap it may be stopped too.
 fn stands_still(pid: i32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let stopped = |text: String| text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
-    threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok()).all(stopped)
+    let states = threads.filter_map(|thread| processes::fields(&thread.path().join("stat")));
+    states.map(|fields| fields.first().cloned()).all(|state| matches!(state.as_deref(), Some("T" | "Z" | "X")))
 }
 
 impl Drop for Freeze {
