@@ -5,8 +5,9 @@ use windlass_core::{id::InstanceId, replication::epoch_of_name};
 
 use super::*;
 use crate::{
-    engines::postgres::replication::{Lsn, Receiver, Remote},
+    engines::postgres::replication::{Live, Lsn, Receiver, Remote},
     ha::{
+        order::{Data, Follow},
         sight::{Busy, Start},
         state::ProcessId,
     },
