@@ -48,6 +48,7 @@ pub(crate) fn read(wire: &pb::ReplicaFacts) -> Facts {
             rev: enforced.rev,
             acks: enforced.acks.iter().filter_map(|id| id.parse().ok()).collect(),
             needed: enforced.acks_needed,
+            barrier_rev: enforced.barrier_rev,
         }),
         reason: wire.reason.clone(),
         starts: wire.starts,

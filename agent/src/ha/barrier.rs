@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 use super::seat::{Seat, lock};
 use crate::engines::{
     Server,
-    postgres::replication::{Barrier, Lsn, commit_barrier},
+    postgres::replication::{Barrier, Lsn, Waits, commit_barrier},
 };
 
 /// The barrier under way, if any. Dropping it leaves a commit that waits on the server to itself.
@@ -29,12 +29,12 @@ enum Outcome {
 
 impl BarrierTask {
     /// Commits the row from now on; another row's wait is given up.
-    pub(super) fn start(&mut self, server: &Server, row: Barrier, seat: &Arc<Seat>) {
+    pub(super) fn start(&mut self, server: &Server, row: Barrier, waits: Waits, seat: &Arc<Seat>) {
         self.forget();
         let outcome = Arc::new(Mutex::new(Outcome::Waits));
         let (server, seat, told) = (server.clone(), seat.clone(), outcome.clone());
         let task = tokio::spawn(async move {
-            let committed = match commit_barrier(&server, row).await {
+            let committed = match commit_barrier(&server, row, waits).await {
                 Ok(end) => Outcome::Committed(end),
                 Err(error) => {
                     tracing::warn!(member = %seat.member(), error = error.chain(), "the barrier was not committed");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use windlass_core::{
     id::MemberId,
-    replication::{catchup_name, epoch_name},
+    replication::{ReplicaGoal, catchup_name, epoch_name},
 };
 
 use super::{
@@ -132,6 +132,9 @@ pub(super) fn decide(view: &View<'_>) -> Step {
     if matches!(record.role, Role::Leader(epoch) if epoch < highest && order.epoch < highest) {
         return step_down(view);
     }
+    if order.goal.word() == ReplicaGoal::Lead && order.epoch < highest {
+        return overtaken(view);
+    }
     match table::deed(state, order.goal.word()) {
         Deed::Found => lead::found(view, order),
         Deed::Hold => lead::hold(view, order),
@@ -156,7 +159,7 @@ pub(super) fn decide(view: &View<'_>) -> Step {
 /// What a server in this role does with others.
 pub(super) fn configuration(record: &Record, order: Option<&Order>) -> Configuration {
     let promotes = |epoch: u64| record.promoting.is_some_and(|promoting| promoting.epoch == epoch);
-    let plain = |members: &[MemberId]| Configuration { members: members.to_vec(), ..Configuration::default() };
+    let plain = |members: &[MemberId]| Configuration::standby(members.to_vec());
     match (record.role, order.map(|order| (order.epoch, &order.goal))) {
         (Role::Leader(epoch), Some((ordered, Goal::Lead(lead)))) if epoch == ordered => leading(lead),
         (
@@ -206,6 +209,16 @@ fn again(view: &View<'_>, down: &Down) -> Option<Step> {
     waits.then(|| soon(&format!("{}; it starts in {:.1} s", down.how, pause.as_secs_f64())))
 }
 
+/// Ordered to lead an epoch that is over: only the order of a higher one says what it is to be.
+fn overtaken(view: &View<'_>) -> Step {
+    match view.standing.sight {
+        Sight::Live(live) if !live.recovering => Step::Kill,
+        Sight::NoData | Sight::Down(_) | Sight::Starting(_) | Sight::Silent(_) | Sight::Live(_) => {
+            settled("somebody showed a higher epoch than it is ordered to lead; it waits for an order of that")
+        }
+    }
+}
+
 fn step_down(view: &View<'_>) -> Step {
     let record = view.standing.record;
     match view.standing.sight {
@@ -224,7 +237,7 @@ fn hush(view: &View<'_>, order: &Order) -> Step {
         Role::Leader(_) => return settled("it leads this very epoch; only a higher one seals it"),
         Role::Unborn | Role::Follower(_) | Role::Proven(_) | Role::Sealed(_) | Role::Demoted(_) => {}
     }
-    let wanted = Configuration { members: others(view), ..Configuration::default() };
+    let wanted = Configuration::standby(others(view));
     match view.standing.sight {
         Sight::NoData => settled("it has no data"),
         Sight::Down(_) if view.marker => settled("a rewind was not finished; its data cannot be elected"),

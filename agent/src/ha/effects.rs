@@ -22,8 +22,8 @@ use crate::{
         postgres::{
             Postgres,
             replication::{
-                ClusterState, Configuration, Follows, Gate, Lsn, Reader, Recovering, end_of_wal, files as role_files,
-                files_in_data, mark, read_control,
+                ClusterState, Configuration, Follows, Gate, Lsn, Reader, Recovering, Waits, end_of_wal,
+                files as role_files, files_in_data, mark, read_control,
             },
         },
     },
@@ -84,7 +84,9 @@ impl Machine {
             }
             Step::Barrier(row) => {
                 self.failpoints.hit("ha.before_barrier").await?;
-                self.barrier.start(server, row, &self.seat);
+                let named = self.applied.as_ref().is_some_and(|applied| !applied.names.is_empty());
+                let waits = if named { self.waits } else { Waits::Proven };
+                self.barrier.start(server, row, waits, &self.seat);
                 Ok(())
             }
             Step::Admit(opened) => {
@@ -96,6 +98,9 @@ impl Machine {
                     })
                     .await?;
                 self.fenced = false;
+                if self.applied.as_ref().is_some_and(|applied| !applied.names.is_empty()) {
+                    self.waits = Waits::Proven;
+                }
                 Ok(())
             }
             Step::Fence => {
@@ -150,6 +155,9 @@ impl Machine {
         order: Option<&Order>,
     ) -> Result<(), Error> {
         let settings_differ = self.applied.as_ref() != Some(&configuration);
+        if configuration.names.is_empty() {
+            self.waits = Waits::Unproven;
+        }
         write_role(server, &configuration, gate)?;
         self.failpoints.hit("ha.after_files").await?;
         self.reader()?.reload().await?;
@@ -227,6 +235,9 @@ impl Machine {
         (self.launched, self.log_from) = (Some(Instant::now()), files::length(&server.site.log));
         let process = self.host.start(&Postgres.unit(server)).await?;
         self.meet(server, process);
+        if !configuration.names.is_empty() {
+            self.waits = Waits::Proven;
+        }
         if recovering == Recovering::Yes {
             // It reads them before it answers anybody. What a leader enforces is read back from it instead.
             self.applied = Some(configuration);

@@ -96,16 +96,17 @@ fn of_live(facts: &mut pb::ReplicaFacts, view: &View<'_>, live: &Live, enforced_
     if leads {
         let known = members(record, view.order);
         facts.downstream = live.senders.iter().filter_map(|sender| downstream(&known, sender)).collect();
-        facts.enforced = Some(enforced(&known, record, live, rev_in_force(view).unwrap_or(enforced_rev)));
+        let (rev, barrier_rev) = in_force(view).unwrap_or((enforced_rev, 0));
+        facts.enforced = Some(pb::Enforced { rev, barrier_rev, ..enforced(&known, record, live) });
     }
 }
 
-/// rev of the order, if the server has read all of it. One that asks for what is in force already, because the orders in
-/// between were overtaken, takes no step.
-fn rev_in_force(view: &View<'_>) -> Option<u64> {
+/// rev of the order and of its barrier, if the server has read all of it. One that asks for what is in force already,
+/// because the orders in between were overtaken, takes no step.
+fn in_force(view: &View<'_>) -> Option<(u64, u64)> {
     let order = view.order?;
     match &order.goal {
-        Goal::Lead(lead) => (view.applied == Some(&leading(lead))).then_some(order.rev),
+        Goal::Lead(lead) => (view.applied == Some(&leading(lead))).then_some((order.rev, lead.barrier_rev)),
         Goal::Follow(_) | Goal::Seal | Goal::Drain | Goal::Rest => None,
     }
 }
@@ -164,12 +165,13 @@ fn downstream(known: &[MemberId], sender: &Sender) -> Option<pb::Downstream> {
 }
 
 /// What the server really waits for.
-fn enforced(known: &[MemberId], record: &Record, live: &Live, rev: u64) -> pb::Enforced {
+fn enforced(known: &[MemberId], record: &Record, live: &Live) -> pb::Enforced {
     let epoch = record.role.epoch();
     let names: Vec<&str> = live.names.split('"').skip(1).step_by(2).collect();
     let acks = known.iter().filter(|member| names.iter().any(|name| epoch_of_name(**member, name) == Some(epoch)));
     let needed = live.names.strip_prefix("ANY ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-    pb::Enforced { rev, acks: acks.map(ToString::to_string).collect(), acks_needed: needed.unwrap_or(0) }
+    let acks = acks.map(ToString::to_string).collect();
+    pb::Enforced { acks, acks_needed: needed.unwrap_or(0), ..pb::Enforced::default() }
 }
 
 fn wire_state(state: ReplicaState) -> pb::ReplicaState {

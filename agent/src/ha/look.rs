@@ -13,7 +13,7 @@ use crate::{
     engines::{
         Server,
         postgres::replication::{
-            Configuration, Gate, Live, Reader, astray, files as role_files, hopeless, incurable, local_timeline,
+            Configuration, Gate, Live, Reader, Waits, astray, files as role_files, hopeless, incurable, local_timeline,
             read_history,
         },
     },
@@ -66,6 +66,7 @@ impl Machine {
         (self.reader, self.applied, self.down, self.last_live) = (None, None, None, None);
         self.expected_end = false;
         self.barrier.forget();
+        self.waits = Waits::Unproven;
         self.gate = gate_on_disk(server);
         let (host, seat, unit) = (self.host.clone(), self.seat.clone(), server.unit.clone());
         tokio::spawn(async move {

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     engines::{
         Server,
-        postgres::replication::{Configuration, Follows, Gate, Live, Lsn, Progress, Reader, Sender},
+        postgres::replication::{Configuration, Follows, Gate, Live, Lsn, Progress, Reader, Sender, Waits},
     },
     host::ProcessHost,
     members::Members,
@@ -68,6 +68,8 @@ pub(super) struct Machine {
     pub(super) gate: Gate,
     pub(super) comparison: Option<Comparison>,
     pub(super) barrier: BarrierTask,
+    /// Whether the present process waits for receipts once it has names.
+    pub(super) waits: Waits,
     checkpoint: CheckpointTask,
     pub(super) fenced: bool,
     pub(super) prepared: Option<ProcessId>,
@@ -145,6 +147,7 @@ impl Machine {
             gate: Gate::Shut,
             comparison: None,
             barrier: BarrierTask::default(),
+            waits: Waits::Unproven,
             checkpoint: CheckpointTask::default(),
             fenced: false,
             prepared: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use windlass_core::replication::ReplicaState;
 
-use super::state::{ProcessId, Record, Role};
+use super::state::{Opened, ProcessId, Record, Role};
 use crate::engines::postgres::replication::{Gate, Live};
 
 /// A server that does not answer for this long counts as dead, though its process lives: it is frozen, or its disk hangs.
@@ -120,10 +120,11 @@ impl Standing<'_> {
     }
 
     fn leading(&self) -> ReplicaState {
-        let opened = self.record.opened.filter(|opened| Some(opened.process) == self.process);
+        let proof = |opened: &Opened| Some(opened.process) == self.process && opened.epoch == self.record.role.epoch();
+        let opened = self.record.opened.filter(proof);
         if self.stuck {
             ReplicaState::Crashed
-        } else if self.fenced {
+        } else if self.fenced && self.gate == Gate::Shut {
             ReplicaState::Fenced
         } else if self.gate == Gate::Open && opened.is_some() {
             ReplicaState::Open
@@ -138,4 +139,35 @@ fn streams_as_acknowledger(record: &Record, live: &Live, epoch: u64) -> bool {
     live.receiver.as_ref().is_some_and(|receiver| {
         receiver.status == "streaming" && receiver.value("application_name").as_deref() == Some(name.as_str())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::id::{InstanceId, MemberId};
+
+    use super::*;
+
+    #[test]
+    fn a_leader_is_open_by_the_proof_of_its_own_epoch_only() {
+        let process = ProcessId { pid: 7, second: 7 };
+        let live = Sight::Live(Box::new(Live::default()));
+        for (epoch, state) in [(8, ReplicaState::Open), (7, ReplicaState::Gated)] {
+            let record = Record {
+                role: Role::Leader(8),
+                opened: Some(Opened { epoch, barrier_rev: 1, process }),
+                ..Record::new(InstanceId::new(), MemberId::new())
+            };
+            let standing = Standing {
+                record: &record,
+                sight: &live,
+                process: Some(process),
+                gate: Gate::Open,
+                busy: None,
+                fenced: false,
+                stuck: false,
+                resting: false,
+            };
+            assert_eq!(standing.state(), state);
+        }
+    }
 }

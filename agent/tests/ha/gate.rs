@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use windlass_proto::agent::v1 as pb;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, comes};
 
 #[tokio::test]
 async fn a_restart_in_place_is_closed_until_a_follower_acknowledged_the_barrier() {
@@ -72,4 +76,31 @@ async fn who_is_cut_off_from_all_shuts_itself_and_opens_when_a_follower_is_back(
     lab.reaches(0, pb::ReplicaState::Open).await;
     assert_eq!(lab.nodes[0].pid(), pid);
     lab.nodes[0].app("insert into t values (1)").await.expect("open");
+}
+
+#[tokio::test]
+async fn names_prove_nothing_before_the_server_was_seen_to_wait() {
+    let (lab, nonce) = Lab::founded(2).await;
+    let names = async |node: usize| lab.nodes[node].sql("show synchronous_standby_names").await;
+    assert_eq!(names(1).await.as_deref(), Ok("ANY 1 (\"nobody\")"), "a standby has names before it is promoted");
+    lab.nodes[0].app("create table t(n int)").await.expect("write");
+    lab.lead(0, 1, &nonce, &[]).await;
+    lab.enforces(0, &[]).await;
+    // It alone tells the others that commits wait, after a reload or, if it is busy, minutes later.
+    let checkpointer = "select pid from pg_stat_activity where backend_type = 'checkpointer'";
+    let pid = lab.nodes[0].sql(checkpointer).await.expect("a checkpointer").parse().expect("a pid");
+    let signal = |signal| kill(Pid::from_raw(pid), signal).expect("it runs");
+    signal(Signal::SIGSTOP);
+    let order = lab.order(0, 1, lab.lead_goal(&nonce, &[1]));
+    let rev = order.rev;
+    lab.send(0, order).await;
+    comes("ANY 1", async || names(0).await.map(|names| names.chars().take(5).collect())).await;
+    for n in 0..50 {
+        lab.nodes[0].app(&format!("insert into t values ({n})")).await.expect("it does not wait yet");
+        let facts = lab.facts(0).expect("facts");
+        assert!(facts.barrier_rev < rev, "commits go through that nobody else has: {facts:?}");
+    }
+    signal(Signal::SIGCONT);
+    lab.enforces(0, &[1]).await;
+    lab.until(0, "a barrier", |facts| facts.barrier_rev == rev).await;
 }

@@ -127,7 +127,7 @@ fn downstream(down: &pb::Downstream) -> Option<Downstream> {
 
 fn enforced(enforced: pb::Enforced) -> Enforced {
     let acks: BTreeSet<_> = enforced.acks.iter().filter_map(|id| id.parse().ok()).collect();
-    Enforced { rev: enforced.rev, acks, needed: enforced.acks_needed }
+    Enforced { rev: enforced.rev, acks, needed: enforced.acks_needed, barrier_rev: enforced.barrier_rev }
 }
 
 /// Text that can be stored in JSON columns, which refuse NUL.

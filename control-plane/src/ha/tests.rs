@@ -146,6 +146,7 @@ impl Fleet {
                     rev: cluster.rev,
                     acks: set.members.iter().map(ToString::to_string).collect(),
                     acks_needed: set.needed,
+                    barrier_rev: set.rev,
                 }),
                 downstream: if alive { vec![down] } else { Vec::new() },
                 ..known

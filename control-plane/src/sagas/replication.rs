@@ -4,7 +4,10 @@
 //! looks again until the state machine has come to it. The driver is told after the commit and wakes the saga after each
 //! decision. Invariant: the cluster's row is locked last (instance, host, member, cluster), as the driver does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -319,8 +322,10 @@ pub(super) async fn until_open(
     let cluster = locked(ctx, id).await?;
     // A restart in place leaves the cluster steady all the time: what the primary's agent says decides.
     let heard = ctx.heard(id);
-    let state = heard.as_ref().and_then(|heard| heard.members.get(&cluster.reign.leader)).map(|seen| seen.facts.state);
-    if cluster.phase == Phase::Steady && state.is_none_or(|state| state == ReplicaState::Open) {
+    let primary = heard.as_ref().and_then(|heard| heard.members.get(&cluster.reign.leader));
+    let detect = Duration::from_millis(cluster.timings().detect_ms.into());
+    let state = primary.filter(|seen| seen.age < detect).map(|seen| seen.facts.state);
+    if cluster.phase == Phase::Steady && state == Some(ReplicaState::Open) {
         return done(until, format!("{} takes writes", leader(&cluster)));
     }
     let what = match state {

@@ -92,7 +92,12 @@ impl Replicas {
         let known = pb::ReplicaFacts { barrier_epoch, barrier_rev, lineage, ..known };
         match order.goal.as_ref().expect("a goal") {
             Goal::Lead(lead) => pb::ReplicaFacts {
-                enforced: Some(pb::Enforced { rev: order.rev, acks: lead.acks.clone(), acks_needed: lead.acks_needed }),
+                enforced: Some(pb::Enforced {
+                    rev: order.rev,
+                    acks: lead.acks.clone(),
+                    acks_needed: lead.acks_needed,
+                    barrier_rev: lead.barrier_rev,
+                }),
                 downstream: self.downstream(order, &lead.acks),
                 checkpoint_rev: lead.checkpoint_rev,
                 ..state(known, pb::ReplicaState::Open)

@@ -121,6 +121,8 @@ pub(super) fn rejoin(view: &View<'_>, order: &Order) -> Step {
         Sight::Starting(Start::Astray(why)) => {
             Step::SetAside { why: format!("it cannot become consistent: {why}"), ordered: None }
         }
+        // It may need more log before it answers, and from somebody who is gone.
+        Sight::Starting(_) if follows_another(view, follow) => Step::Kill,
         Sight::Starting(_) => soon("its server starts"),
         Sight::Silent(since) if *since > STUCK => Step::Kill,
         Sight::Silent(_) => soon("its server does not answer"),
@@ -143,6 +145,14 @@ pub(super) fn rejoin(view: &View<'_>, order: &Order) -> Step {
     }
 }
 
+/// Whether the running server was started to follow somebody else than it is ordered to.
+fn follows_another(view: &View<'_>, follow: &Follow) -> bool {
+    let upstream = view.applied.and_then(|applied| applied.upstream.as_ref());
+    upstream.is_some_and(|upstream| {
+        (upstream.address.as_str(), upstream.port) != (&follow.leader.address, follow.leader.port)
+    })
+}
+
 /// Whether it is known to be a part of the ordered leader's history.
 fn known(record: &Record, order: &Order) -> bool {
     matches!(record.role, Role::Follower(epoch) | Role::Proven(epoch) if epoch == order.epoch)
@@ -150,7 +160,7 @@ fn known(record: &Record, order: &Order) -> bool {
 
 /// A standby of nobody.
 fn alone(follow: &Follow) -> Configuration {
-    Configuration { members: follow.others.clone(), ..Configuration::default() }
+    Configuration::standby(follow.others.clone())
 }
 
 pub(super) fn copy(view: &View<'_>, order: &Order, state: ReplicaState) -> Step {

@@ -45,12 +45,14 @@ pub(super) fn hold(view: &View<'_>, order: &Order) -> Step {
 
 /// A primary that leads the ordered epoch.
 fn lead_on(view: &View<'_>, order: &Order, lead: &Lead, live: &Live) -> Step {
-    let (record, gate) = (view.standing.record, view.standing.gate);
+    let record = view.standing.record;
+    // Whoever shuts itself does so again until the gate is shut: what came between left it open.
+    let gate = if view.standing.fenced { Gate::Shut } else { view.standing.gate };
     let wanted = leading(lead);
     let in_force = view.applied == Some(&wanted)
         && live.names == wanted.standby_names()
         && live.epoch.as_deref() == Some(wanted.epoch_text().as_str());
-    if !in_force {
+    if !in_force || gate != view.standing.gate {
         return Step::Configure { configuration: wanted, gate };
     }
     if !view.prepared {
@@ -115,7 +117,7 @@ pub(super) fn promote(view: &View<'_>, order: &Order) -> Step {
         }
         Sight::Live(live) if !live.is_sealed() && live.receiver.is_some() => {
             // Nothing may arrive while it turns into a primary.
-            let sealed = Configuration { members: lead.others.clone(), ..Configuration::default() };
+            let sealed = Configuration::standby(lead.others.clone());
             if view.applied == Some(&sealed) {
                 soon("its connection ends")
             } else {

@@ -177,6 +177,7 @@ fn each(mut check: impl FnMut(&Case, &Step)) {
                                     (Gate::Shut, false, Confirmed::Yes, heard),
                                     (Gate::Open, false, Confirmed::No, cut_off),
                                     (Gate::Shut, true, Confirmed::Yes, cut_off),
+                                    (Gate::Open, true, Confirmed::Yes, cut_off),
                                 ] {
                                     let order = Order {
                                         member,
@@ -343,6 +344,8 @@ fn nothing_is_promoted_by_an_order_from_disk_alone_or_without_one() {
     each(|case, step| {
         if let Step::Promote(..) = step {
             assert!(matches!(case.order.goal, Goal::Lead(_)) && case.confirmed == Confirmed::Yes);
+            let highest = case.record.max_epoch.max(case.challenged);
+            assert!(case.order.epoch >= highest, "{:?}: {highest} was shown", case.order);
         }
     });
 }
@@ -354,6 +357,35 @@ fn a_sealed_member_is_pointed_to_nobody() {
             && let Step::Configure { configuration, .. } | Step::Launch(_, configuration) = step
         {
             assert_eq!(configuration.upstream, None);
+        }
+    });
+}
+
+#[test]
+fn who_shut_itself_shuts_the_gate_until_it_is_shut() {
+    each(|case, step| {
+        let alive = matches!(&case.sight, Sight::Live(live) if !live.recovering);
+        let highest = case.record.max_epoch.max(case.challenged);
+        if leads(case) && highest == 7 && alive && case.fenced && case.gate == Gate::Open {
+            assert!(matches!(step, Step::Configure { gate: Gate::Shut, .. }), "{step:?}");
+        }
+    });
+}
+
+#[test]
+fn a_start_that_waits_for_another_leader_than_ordered_is_ended() {
+    each(|case, _| {
+        let (Sight::Starting(Start::Plain), Goal::Follow(follow)) = (&case.sight, &case.order.goal) else { return };
+        let follower = matches!(case.record.role, Role::Follower(5) | Role::Proven(5));
+        if !follower || case.record.max_epoch != 7 || case.challenged > 7 || follow.data == Data::CopyAnew {
+            return;
+        }
+        for (port, right) in [(1, false), (2, true)] {
+            let upstream = Upstream::new("h", port, "m".to_owned(), case.record.member);
+            let applied = Configuration { upstream: Some(upstream), ..Configuration::standby(Vec::new()) };
+            let mut view = case.view();
+            view.applied = Some(&applied);
+            assert_eq!(decide(&view) == Step::Kill, right);
         }
     });
 }

@@ -220,6 +220,7 @@ impl World {
                     rev: leader.enforced.rev,
                     acks: leader.enforced.acks.clone(),
                     acks_needed: u32::try_from(leader.enforced.needed).unwrap_or(u32::MAX),
+                    barrier_rev: leader.enforced.barrier_rev,
                 });
                 facts.downstream = self.downstream(member, leader);
             }

@@ -94,9 +94,14 @@ fn unbeaten(leader: MemberId, facts: &Facts, known: &[(MemberId, &Facts)]) -> bo
 fn take_over(draft: &mut Draft<'_>, leader: MemberId, facts: &Facts, epoch: u64, rev: u64, nonce: Uuid) {
     let enforced = facts.enforced.clone().unwrap_or_default();
     let members = enforced.acks.into_iter().filter(|id| draft.now.members.contains_key(id)).collect();
-    let before = AckSet { rev: facts.barrier.rev, members, needed: enforced.needed };
+    let before = AckSet { rev: facts.barrier.rev.max(enforced.barrier_rev), members, needed: enforced.needed };
     let old = facts.lineage.nonce.unwrap_or(draft.now.reign.nonce);
-    draft.next.previous = Some(Reign::new(facts.role_epoch, old, leader, before.clone()));
+    let mut reign = Reign::new(facts.role_epoch, old, leader, before.clone());
+    if enforced.barrier_rev != facts.barrier.rev {
+        // The set is not proven yet, and nobody remembers the one before: perhaps it committed alone.
+        reign.sets.insert(0, AckSet::alone(0));
+    }
+    draft.next.previous = Some(reign);
     draft.next.epoch = epoch;
     draft.next.rev = rev;
     draft.next.reign = Reign::new(epoch, nonce, leader, AckSet { rev, ..before });

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use uuid::Uuid;
+use windlass_core::replication::ReplicaGoal;
 
 use super::{
     adopt, cluster::Cluster, election, happened::Happened, observed::Observed, order, phase::Phase, promoting, resting,
@@ -94,10 +95,12 @@ pub(super) fn numbered(now: &Cluster, mut next: Cluster) -> Cluster {
         next.step_rev = next.rev;
     }
     let (before, after) = (order::goals(now), order::goals(&next));
+    let anew = next.epoch != now.epoch;
+    let fence_differs = next.timings().fence_ms != now.timings().fence_ms;
     for (id, goal) in after {
-        if (next.epoch != now.epoch || before.get(&id) != Some(&goal))
-            && let Some(member) = next.members.get_mut(&id)
-        {
+        // Only a leader acts by the time after which it shuts itself.
+        let differs = anew || before.get(&id) != Some(&goal) || fence_differs && goal.word() == ReplicaGoal::Lead;
+        if differs && let Some(member) = next.members.get_mut(&id) {
             member.order_rev = next.rev;
         }
     }

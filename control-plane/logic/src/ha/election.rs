@@ -45,12 +45,12 @@ pub(super) fn start(draft: &mut Draft<'_>, election: Election, lost: Duration) {
     draft.next.phase = Phase::Electing(election);
 }
 
-/// Whether an election could promote somebody without loss, going by who answers now.
+/// Whom an election could promote without loss, going by who answers now; `to` if it is among them.
 ///
 /// # Errors
-/// Why not.
-pub(super) fn feasible(cluster: &Cluster, observed: &Observed) -> Result<MemberId, String> {
-    winner(cluster, &voters(cluster, observed, Seals::Possible), None).map(|winner| winner.id)
+/// Why nobody.
+pub(super) fn feasible(cluster: &Cluster, observed: &Observed, to: Option<MemberId>) -> Result<MemberId, String> {
+    winner(cluster, &voters(cluster, observed, Seals::Possible), to).map(|winner| winner.id)
 }
 
 /// Goes on with an election.
@@ -152,9 +152,16 @@ pub(super) fn crown(
         timeline.sealed.get_or_insert(wall);
         timeline.promoted = Some(wall);
     }
-    if let Intent::Failover { id, .. } = draft.next.intent {
+    if let Intent::Failover { id, to, .. } = draft.next.intent {
         draft.next.intent = Intent::None;
-        draft.next.outcome = Some(Outcome { id, failure: String::new() });
+        let failure = match to {
+            Some(to) if to != leader => {
+                let (wanted, leader) = (draft.next.name(to), draft.next.name(leader));
+                format!("{leader} was promoted, because {wanted} lacks acknowledged commits or does not answer")
+            }
+            Some(_) | None => String::new(),
+        };
+        draft.next.outcome = Some(Outcome { id, failure });
     }
     draft.happened.push(Happened::Promoted { epoch, leader, acks: acks.into_iter().collect() });
 }

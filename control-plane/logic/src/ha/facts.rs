@@ -70,6 +70,8 @@ pub struct Enforced {
     pub acks: BTreeSet<MemberId>,
     /// How many of them.
     pub needed: u32,
+    /// rev of the barrier that proves it, acknowledged or not; 0 if unknown.
+    pub barrier_rev: u64,
 }
 
 /// What is known of one member.

@@ -12,7 +12,7 @@ use super::{
     facts::Facts,
     happened::Happened,
     observed::Observed,
-    phase::{Election, Intent, Loss, Outcome, Phase, RestStep},
+    phase::{Election, Intent, Loss, Outcome, Phase, Promotion, RestStep},
     switchover,
     verdict::{DISTRUST, Evidence, META_SLOW, Verdict, verdict},
 };
@@ -78,7 +78,7 @@ pub(super) fn watch_silence(draft: &mut Draft<'_>) {
 pub(super) fn fail_over(draft: &mut Draft<'_>, evidence: &Evidence) {
     let cause = evidence.cause().to_owned();
     draft.look_again(Duration::from_millis(100));
-    if let Err(why) = election::feasible(draft.now, draft.observed) {
+    if let Err(why) = election::feasible(draft.now, draft.observed, None) {
         return draft.wait(format!("{cause}; not failing over: {why}"));
     }
     if let Some(why) = held(draft, evidence) {
@@ -124,7 +124,15 @@ fn held(draft: &Draft<'_>, evidence: &Evidence) -> Option<String> {
 /// `failover --force`.
 pub(super) fn by_operator(draft: &mut Draft<'_>) {
     let Intent::Failover { id, to, loss } = draft.now.intent else { return };
-    if let (Loss::Forbidden, Err(why)) = (loss, election::feasible(draft.now, draft.observed)) {
+    let feasible = election::feasible(draft.now, draft.observed, to).and_then(|chosen| match to {
+        Some(to) if to != chosen => Err(format!(
+            "{} may lack acknowledged commits, {} has all of them",
+            draft.now.name(to),
+            draft.now.name(chosen)
+        )),
+        Some(_) | None => Ok(chosen),
+    });
+    if let (Loss::Forbidden, Err(why)) = (loss, feasible) {
         draft.next.intent = Intent::None;
         let failure = format!("{why}; --allow-data-loss would go on without it");
         draft.next.outcome = Some(Outcome { id, failure });
@@ -136,10 +144,12 @@ pub(super) fn by_operator(draft: &mut Draft<'_>) {
 
 /// A switchover that was asked for cannot be had any more.
 pub(super) fn give_up_switchover(draft: &mut Draft<'_>, cause: &str) {
-    let id = match (&draft.next.intent, &draft.next.phase) {
-        (Intent::Switchover { id, .. }, _) => *id,
-        (_, Phase::Switchover(switch)) => switch.id,
-        (Intent::None | Intent::Failover { .. } | Intent::Rest { .. }, _) => return,
+    let id = match (&draft.next.intent, &draft.next.phase, &draft.next.outcome) {
+        (Intent::Switchover { id, .. }, ..) => *id,
+        (_, Phase::Switchover(switch), _) => switch.id,
+        // Its outcome said that it was reached, but nobody has been let in yet.
+        (_, Phase::Promoting(Promotion::Switchover), Some(outcome)) => outcome.id,
+        (Intent::None | Intent::Failover { .. } | Intent::Rest { .. }, ..) => return,
     };
     draft.happened.push(Happened::SwitchoverGivenUp { cause: cause.to_owned() });
     if matches!(draft.next.intent, Intent::Switchover { .. }) {

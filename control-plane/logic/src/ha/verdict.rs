@@ -139,7 +139,7 @@ fn by_its_agent(
 fn crashed(cluster: &Cluster, observed: &Observed, facts: &Facts, state_for: Duration, name: &str) -> Verdict {
     let estimate = restart_estimate(facts.redo_bytes);
     let redo = facts.redo_bytes >> 20;
-    let ready = election::feasible(cluster, observed);
+    let ready = election::feasible(cluster, observed, None);
     let why = if facts.crashes >= 2 {
         format!("the server of {name} crashed {} times within a minute", facts.crashes)
     } else if estimate > RESTART_WORTH {

@@ -160,7 +160,12 @@ impl World {
         let it = &mut self.nodes[node];
         let Some(order) = &it.order else { return false };
         let Goal::Lead { acks, acks_needed, barrier_rev, nonce, .. } = &order.goal else { return false };
-        it.enforced = Some(Arc::new(Enforced { rev: order.rev, acks: acks.clone(), needed: *acks_needed }));
+        it.enforced = Some(Arc::new(Enforced {
+            rev: order.rev,
+            acks: acks.clone(),
+            needed: *acks_needed,
+            barrier_rev: *barrier_rev,
+        }));
         let barrier = Barrier { epoch: order.epoch, rev: *barrier_rev };
         it.log.push(Entry::Barrier { barrier, nonce: nonce.as_u128() as u64 });
         true

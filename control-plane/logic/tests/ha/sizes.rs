@@ -305,6 +305,33 @@ fn a_switchover_whose_target_dies_goes_back() {
 }
 
 #[test]
+fn a_switchover_whose_target_leads_and_dies_before_it_opens_failed() {
+    let mut world = steady(2, Availability, 0);
+    let next = world.cluster.switchover(operation(), Some(id(1)), Patience::GiveUp).expect("may be asked");
+    world.store(next);
+    while world.cluster.primary() != Some(id(1)) {
+        let action = world.truthful_actions().first().copied().expect("it goes on");
+        world.apply(action);
+    }
+    lose(&mut world, &[1]);
+    assert_eq!(world.serving(), Some(0), "{}", world.waits());
+    let failure = &world.cluster.outcome_of(operation()).expect("an outcome").failure;
+    assert!(failure.contains("the primary failed"), "{failure:?}");
+}
+
+#[test]
+fn a_failover_to_somebody_who_lacks_commits_is_refused() {
+    let mut world = steady(3, Availability, 1);
+    let ahead = world.apply(Action::Write(0)) && world.apply(Action::Replicate(2));
+    assert!(ahead && world.apply(Action::Report(1)) && world.apply(Action::Report(2)));
+    let next = world.cluster.failover(operation(), Some(id(1)), Loss::Forbidden).expect("may be asked");
+    world.store(next);
+    assert!(world.apply(Action::Decide(Belief::Truth)));
+    let failure = &world.cluster.outcome_of(operation()).expect("an outcome").failure;
+    assert!(failure.contains("may lack acknowledged commits"), "{failure:?}");
+}
+
+#[test]
 fn a_stop_and_a_start_go_on_in_the_same_epoch() {
     let mut world = steady(3, Availability, 0);
     assert!(commit(&mut world));

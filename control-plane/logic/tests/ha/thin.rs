@@ -103,7 +103,7 @@ fn two_members_found_grow_and_survive_the_primary() {
     assert_eq!(cluster.mode(), Mode::Quorum);
     assert!(cluster.candidates().is_empty(), "not before the leader confirms");
     let Goal::Lead { acks, acks_needed, barrier_rev, .. } = orders(&cluster)[&first].goal.clone() else { panic!() };
-    leader.enforced = Some(Enforced { rev: cluster.rev, acks, needed: acks_needed });
+    leader.enforced = Some(Enforced { rev: cluster.rev, acks, needed: acks_needed, barrier_rev });
     leader.barrier.rev = barrier_rev;
     leader.applied_rev = cluster.rev;
     leader.downstream[0].acknowledges = true;

@@ -144,6 +144,11 @@ fn an_order_changes_its_rev_only_when_it_changes() {
     let after = orders(&world.cluster);
     assert!(after[&id(0)].rev > before[&id(0)].rev && after[&id(2)].rev > before[&id(2)].rev);
     assert_eq!(after[&id(1)], before[&id(1)], "the other standby sees nothing new");
+    let mut policy = world.cluster.replication.clone();
+    policy.timings.fence_ms += 1;
+    let fenced = orders(&world.cluster.with_policy(policy));
+    assert!(fenced[&id(0)].rev > after[&id(0)].rev, "the primary has to hear of another time to shut itself");
+    assert_eq!(fenced[&id(1)].rev, after[&id(1)].rev);
 }
 
 #[test]

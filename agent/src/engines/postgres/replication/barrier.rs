@@ -1,7 +1,9 @@
 //! The barrier row: what a leader commits before anybody may enter.
 
+use std::{pin::pin, time::Duration};
+
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, types::ToSql};
 use uuid::Uuid;
 use windlass_core::Error;
 
@@ -27,23 +29,65 @@ pub struct Barrier {
     pub nonce: Uuid,
 }
 
+/// Whether commits of a server are known to wait for the names that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// It has had names for as long as it runs, or a commit was seen to wait; or it has none, and none is to wait.
+    Proven,
+    /// It got its names while it ran.
+    Unproven,
+}
+
+/// Between commits that did not wait, as far as was seen.
+const AGAIN: Duration = Duration::from_millis(5);
+
 /// Commits the row and gives a position behind it. Waits for as long as the receipts take. A row that is there is
 /// written again: a transaction without a change waits for nobody, and the first may have been cut short. A wait that
 /// somebody cancelled looks like success here, so the caller compares the followers' positions with the result. The
 /// position is one on disk, as the commit is: what is only inserted is sent when somebody flushes it, a fifth of a second
-/// later.
+/// later. If nothing else proves that this server waits, the row is written until a commit was seen to wait.
 ///
 /// # Errors
 /// `DATABASE_REFUSED` by a standby, `UNAVAILABLE` when the connection is gone.
-pub async fn commit(server: &Server, row: Barrier) -> Result<Lsn, Error> {
+pub async fn commit(server: &Server, row: Barrier, waits: Waits) -> Result<Lsn, Error> {
+    let client = open(server, HOME_DATABASE).await?;
+    write(&client, row).await?;
+    if waits == Waits::Unproven {
+        until_seen_to_wait(&client, &open(server, HOME_DATABASE).await?, row).await?;
+    }
+    let end = client.query_one("select (pg_current_wal_flush_lsn() - '0/0')::int8", &[]).await.map_err(refused)?;
+    Ok(Lsn(end.get::<_, i64>(0).unsigned_abs()))
+}
+
+async fn write(client: &Client, row: Barrier) -> Result<(), Error> {
     const WRITE: &str = "insert into windlass.barrier (epoch, rev, member, nonce) \
         values ($1, $2, $3::text::uuid, $4::text::uuid) \
         on conflict (epoch, rev) do update set member = excluded.member, nonce = excluded.nonce, at = clock_timestamp()";
-    let client = open(server, HOME_DATABASE).await?;
     let (epoch, rev) = (row.epoch.cast_signed(), row.rev.cast_signed());
     let (member, nonce) = (row.member.to_string(), row.nonce.to_string());
     let values: [&(dyn ToSql + Sync); 4] = [&epoch, &rev, &member, &nonce];
-    client.execute(WRITE, &values).await.map_err(refused)?;
-    let end = client.query_one("select (pg_current_wal_flush_lsn() - '0/0')::int8", &[]).await.map_err(refused)?;
-    Ok(Lsn(end.get::<_, i64>(0).unsigned_abs()))
+    client.execute(WRITE, &values).await.map(drop).map_err(refused)
+}
+
+/// Writes the row again until the commit was seen to wait. A server that was just told to wait does so only once its
+/// checkpointer knows, and until then commits go through that no follower has.
+async fn until_seen_to_wait(client: &Client, watcher: &Client, row: Barrier) -> Result<(), Error> {
+    const WAITS: &str = "select 1 from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'";
+    let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.map_err(refused)?.get(0);
+    let waits = watcher.prepare(WAITS).await.map_err(refused)?;
+    loop {
+        let seen = async {
+            while watcher.query_opt(&waits, &[&pid]).await.map_err(refused)?.is_none() {}
+            Ok::<_, Error>(())
+        };
+        let mut written = pin!(write(client, row));
+        tokio::select! {
+            done = &mut written => done?,
+            seen = seen => {
+                seen?;
+                return written.await;
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }

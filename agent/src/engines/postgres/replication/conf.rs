@@ -61,7 +61,17 @@ pub struct Upstream {
     pub slot: String,
 }
 
+/// A standby's `synchronous_standby_names`, borne by nobody.
+const NOBODY: &str = "nobody";
+
 impl Configuration {
+    /// Of a standby. Its server is to wait for receipts from before it is promoted: whether commits wait at all is a flag
+    /// that only the checkpointer sets, which after a reload may take as long as a checkpoint
+    /// (`SyncRepUpdateSyncStandbysDefined` in PostgreSQL's `syncrep.c`), while the names are read by each process itself.
+    pub fn standby(members: Vec<MemberId>) -> Self {
+        Self { names: vec![NOBODY.to_owned()], needed: 1, members, ..Self::default() }
+    }
+
     /// `synchronous_standby_names`.
     pub fn standby_names(&self) -> String {
         if self.names.is_empty() {

@@ -18,7 +18,7 @@ mod slots;
 mod tls;
 mod waldump;
 
-pub use barrier::{Barrier, commit as commit_barrier};
+pub use barrier::{Barrier, Waits, commit as commit_barrier};
 pub use clone::{Progress, clone};
 pub use conf::{Configuration, Recovering, Upstream, files, files_in_data, has_standby_signal, mark};
 pub use control::{ClusterState, Control, read as read_control};
