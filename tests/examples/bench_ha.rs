@@ -74,11 +74,21 @@ fn main() -> Result<()> {
         theirs.print()?;
         switchovers(&peer, &client, their_rounds).await?;
         losses(&mut peer, &client, their_rounds).await?;
-        drop(peer);
+        // Data is removed at the end only: ext4 does not use inodes again for minutes after files were deleted, and goes
+        // through all of them for each file that is made.
+        peer.stop();
         let mut ours = Ours::start(network).await?;
-        let former = ours.provisioning(ours_rounds).await?;
+        let mut made = Samples::new("Windlass: two members made, to the end of the operation", "ms");
+        made = made.against(&format!("{PEER}: two nodes made")).aim(1500.0);
+        ours.make(INSTANCE, &mut made).await?;
+        ours.target = Some(ours.site.through_proxy(INSTANCE, 0).await?);
+        // Before the disk has to write what others are made of.
         switchovers(&ours, &client, ours_rounds).await?;
-        ours.purge(former).await?;
+        for round in 1..ours_rounds {
+            let name = ours.make(&format!("made-{round}"), &mut made).await?;
+            ours.site.api.delete_instance(&name).await?;
+        }
+        made.print()?;
         losses(&mut ours, &client, ours_rounds).await?;
         ours.site.finish();
         Ok(())
@@ -271,38 +281,15 @@ impl Ours {
         Ok(Self { site, target: None })
     }
 
-    /// Makes instances of two members, the last of which stays. Gives the others, which are deleted and kept.
-    async fn provisioning(&mut self, rounds: usize) -> Result<Vec<String>> {
-        let series = "two members made, to the end of the operation";
-        let mut made = Samples::new(&format!("Windlass: {series}"), "ms");
-        made = made.against(&format!("{PEER}: two nodes made")).aim(1500.0);
-        // Data of former rounds is kept: ext4 does not use inodes again for minutes after files were deleted, and goes
-        // through all of them for each file that is made.
-        let mut former = Vec::new();
-        for round in 1..=rounds {
-            let name = if round < rounds { format!("made-{round}") } else { INSTANCE.to_owned() };
-            self.pools_are_full().await?;
-            let begin = Instant::now();
-            let instance = self.site.create(&name, Replication { replicas: 1, ..Default::default() }).await?;
-            made.add_time(begin.elapsed());
-            eprintln!("made after {:?}", begin.elapsed());
-            if round < rounds {
-                self.site.api.delete_instance(&instance.name).await?;
-                former.push(instance.uid);
-            }
-        }
-        self.whole().await?;
-        self.target = Some(self.site.through_proxy(INSTANCE, 0).await?);
-        made.print()?;
-        Ok(former)
-    }
-
-    /// Removes what was made before.
-    async fn purge(&self, former: Vec<String>) -> Result<()> {
-        for uid in former {
-            self.site.api.purge_instance(&instance_name(PROJECT, &uid)).await?;
-        }
-        Ok(())
+    /// Makes an instance of two members; its name.
+    async fn make(&self, id: &str, made: &mut Samples) -> Result<String> {
+        self.pools_are_full().await?;
+        let begin = Instant::now();
+        let instance = self.site.create(id, Replication { replicas: 1, ..Default::default() }).await?;
+        made.add_time(begin.elapsed());
+        eprintln!("made after {:?}", begin.elapsed());
+        whole(&self.site.api, &instance.name, WHOLE_LIMIT).await?;
+        Ok(instance.name)
     }
 
     /// Three hosts that fill their pools on one machine would be measured instead.

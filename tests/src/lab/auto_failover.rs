@@ -202,16 +202,21 @@ impl AutoFailover {
         self.programs.push((node.clone(), command.spawn().context("pg_autoctl")?));
         Ok(())
     }
-}
 
-impl Drop for AutoFailover {
-    fn drop(&mut self) {
+    /// Ends all its processes; its data stays until it is dropped.
+    pub fn stop(&mut self) {
         for node in self.nodes.iter().chain([&self.monitor]) {
             node.signal(Signal::SIGKILL);
         }
         for (_, child) in &mut self.programs {
             let _ = child.wait();
         }
+    }
+}
+
+impl Drop for AutoFailover {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

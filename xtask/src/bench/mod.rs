@@ -78,9 +78,9 @@ const BENCHMARKS: &[Benchmark] = &[
         package: "windlass-tests",
         example: "bench_ha",
         note: "An instance of two members on three hosts that are network namespaces of this machine, with a control plane, \
-               external metadata and a proxy on hosts of their own. It is made with full warm pools, and what was made \
-               before is deleted but kept until switchovers were measured too: ext4 is slow to make files for minutes \
-               after thousands were removed. Four writers, each of which inserts a row every 10 ms through \
+               external metadata and a proxy on hosts of their own. Instances are made with full warm pools; switchovers \
+               are measured before the 20 others are made, whose files the disk writes for a minute, and nothing is \
+               removed before the end: ext4 is slow to make files for minutes after thousands were removed. Four writers, each of which inserts a row every 10 ms through \
                the proxy; a gap is the longest time that any of them was without an acknowledgement, until a second after \
                writes went on. After each round every acknowledged row must be there, or the measurement fails. Beside it \
                pg_auto_failover as Debian packages it, with its defaults: monitor and two nodes on hosts of their own, \

@@ -1,6 +1,6 @@
 //! `docs/nemesis.md`, from the results of all rounds, with the lessons that people wrote beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -32,11 +32,12 @@ fn page(all: &[Outcome], lessons: &str) -> String {
          any writer (100 per second each) was without an acknowledgement, from the fault until a second after every member was whole; it \
          counts the waiting in faults that leave nobody who may acknowledge. Programs are debug builds, and the machine \
          has other work: gaps show that things go on, `docs/benchmarks.md` has figures to compare.\n\n\
-         {} rounds, {acknowledged} acknowledged writes, {} lost, {} with two writers; {failed} rounds were not as they \
-         must be.\n\n\
+         {} rounds of {} faults, {acknowledged} acknowledged writes, {} lost, {} with two writers; {failed} rounds were \
+         not as they must be.\n\n\
          | | Fault | Rounds | Gap p50 | p99 | longest | Epochs | Whole after, p50 | longest | Failed |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
         all.len(),
+        all.iter().map(|outcome| &outcome.fault).collect::<BTreeSet<_>>().len(),
         broken("acked-set: id"),
         broken("single-writer:"),
     );
