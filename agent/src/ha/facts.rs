@@ -158,7 +158,7 @@ fn downstream(known: &[MemberId], sender: &Sender) -> Option<pb::Downstream> {
         member_id: member.to_string(),
         epoch: epoch_of_name(*member, &sender.name).unwrap_or(0),
         streaming,
-        acknowledges: streaming && matches!(sender.sync_state.as_deref(), Some("quorum" | "sync")),
+        acknowledges: streaming && sender.counts(),
         flushed_lsn: sender.flushed.unwrap_or_default().0,
         replayed_lsn: sender.replayed.unwrap_or_default().0,
     })

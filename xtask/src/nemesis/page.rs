@@ -119,7 +119,10 @@ mod tests {
             outcome("11", 2500.0, &["acked-set: id 5 is lost", "another"]),
         ];
         let page = page(&all, "## Lessons\n");
-        assert!(page.contains("3 rounds, 300 acknowledged writes, 1 lost, 0 with two writers; 1 rounds"), "{page}");
+        assert!(
+            page.contains("3 rounds of 2 faults, 300 acknowledged writes, 1 lost, 0 with two writers; 1 rounds were"),
+            "{page}"
+        );
         assert!(page.find("| 2 |") < page.find("| 11 |"), "{page}");
         assert!(page.contains("| 11 | something | 2 | 2.50 s | 2.50 s | 2.50 s | 2 | 2.00 s | 2.00 s | 1 |"), "{page}");
         assert!(page.contains("- 11 (seed 7): acked-set: id 5 is lost; 1 more"), "{page}");

@@ -3,7 +3,7 @@
 
 use super::{Chores, Confirmed, Step, View, again, configuration, leading, settled, soon};
 use crate::{
-    engines::postgres::replication::{Barrier, Configuration, Gate, Live, Recovering, Slots},
+    engines::postgres::replication::{Barrier, Configuration, Gate, Live, Recovering, Sender, Slots},
     ha::{
         fence::{has_follower, is_cut_off},
         order::{Goal, Lead, Order},
@@ -61,6 +61,10 @@ fn lead_on(view: &View<'_>, order: &Order, lead: &Lead, live: &Live) -> Step {
     let slots = Slots::difference(&live.slots, &lead.others);
     if view.chores == Chores::Due && !slots.is_empty() {
         return Step::Slots(slots);
+    }
+    let left = |sender: &&Sender| sender.counts() && !wanted.names.contains(&sender.name);
+    if let Some(sender) = live.senders.iter().find(left) {
+        return soon(&format!("commits are still released by {}, which left the set", sender.name));
     }
     if view.standing.fenced {
         if has_follower(view.isolation) || lead.acks.is_empty() {

@@ -45,33 +45,31 @@ const AGAIN: Duration = Duration::from_millis(5);
 /// written again: a transaction without a change waits for nobody, and the first may have been cut short. A wait that
 /// somebody cancelled looks like success here, so the caller compares the followers' positions with the result. The
 /// position is one on disk, as the commit is: what is only inserted is sent when somebody flushes it, a fifth of a second
-/// later. If nothing else proves that this server waits, the row is written until a commit was seen to wait.
+/// later. If nothing else proves that this server waits, the row is written only when a commit was seen to wait.
 ///
 /// # Errors
 /// `DATABASE_REFUSED` by a standby, `UNAVAILABLE` when the connection is gone.
 pub async fn commit(server: &Server, row: Barrier, waits: Waits) -> Result<Lsn, Error> {
+    const WRITE: &str = "insert into windlass.barrier (epoch, rev, member, nonce) \
+        values ($1, $2, $3::text::uuid, $4::text::uuid) \
+        on conflict (epoch, rev) do update set member = excluded.member, nonce = excluded.nonce, at = clock_timestamp()";
     let client = open(server, HOME_DATABASE).await?;
-    write(&client, row).await?;
+    // Before the row is written: whoever holds it may be elected without the commits that waited for nobody.
     if waits == Waits::Unproven {
-        until_seen_to_wait(&client, &open(server, HOME_DATABASE).await?, row).await?;
+        until_seen_to_wait(&client, &open(server, HOME_DATABASE).await?).await?;
     }
+    let (epoch, rev) = (row.epoch.cast_signed(), row.rev.cast_signed());
+    let (member, nonce) = (row.member.to_string(), row.nonce.to_string());
+    let values: [&(dyn ToSql + Sync); 4] = [&epoch, &rev, &member, &nonce];
+    client.execute(WRITE, &values).await.map_err(refused)?;
     let end = client.query_one("select (pg_current_wal_flush_lsn() - '0/0')::int8", &[]).await.map_err(refused)?;
     Ok(Lsn(end.get::<_, i64>(0).unsigned_abs()))
 }
 
-async fn write(client: &Client, row: Barrier) -> Result<(), Error> {
-    const WRITE: &str = "insert into windlass.barrier (epoch, rev, member, nonce) \
-        values ($1, $2, $3::text::uuid, $4::text::uuid) \
-        on conflict (epoch, rev) do update set member = excluded.member, nonce = excluded.nonce, at = clock_timestamp()";
-    let (epoch, rev) = (row.epoch.cast_signed(), row.rev.cast_signed());
-    let (member, nonce) = (row.member.to_string(), row.nonce.to_string());
-    let values: [&(dyn ToSql + Sync); 4] = [&epoch, &rev, &member, &nonce];
-    client.execute(WRITE, &values).await.map(drop).map_err(refused)
-}
-
-/// Writes the row again until the commit was seen to wait. A server that was just told to wait does so only once its
+/// Commits something until a commit was seen to wait. A server that was just told to wait does so only once its
 /// checkpointer knows, and until then commits go through that no follower has.
-async fn until_seen_to_wait(client: &Client, watcher: &Client, row: Barrier) -> Result<(), Error> {
+async fn until_seen_to_wait(client: &Client, watcher: &Client) -> Result<(), Error> {
+    const COMMIT: &str = "select pg_logical_emit_message(true, 'windlass', 'does it wait')";
     const WAITS: &str = "select 1 from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'";
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.map_err(refused)?.get(0);
     let waits = watcher.prepare(WAITS).await.map_err(refused)?;
@@ -80,12 +78,12 @@ async fn until_seen_to_wait(client: &Client, watcher: &Client, row: Barrier) -> 
             while watcher.query_opt(&waits, &[&pid]).await.map_err(refused)?.is_none() {}
             Ok::<_, Error>(())
         };
-        let mut written = pin!(write(client, row));
+        let mut written = pin!(client.execute(COMMIT, &[]));
         tokio::select! {
-            done = &mut written => done?,
+            done = &mut written => done.map(drop).map_err(refused)?,
             seen = seen => {
                 seen?;
-                return written.await;
+                return written.await.map(drop).map_err(refused);
             }
         }
         tokio::time::sleep(AGAIN).await;

@@ -115,6 +115,13 @@ impl Live {
     }
 }
 
+impl Sender {
+    /// Whether its receipts release commits.
+    pub fn counts(&self) -> bool {
+        matches!(self.sync_state.as_deref(), Some("quorum" | "sync"))
+    }
+}
+
 impl Receiver {
     /// A value of its connection string.
     pub fn value(&self, key: &str) -> Option<String> {
