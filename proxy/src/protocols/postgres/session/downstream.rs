@@ -83,7 +83,7 @@ impl Session {
                 let status = backend::ready(body).map_err(Stop::confused)?;
                 self.outbox.push(message);
                 self.step_ended(status)?;
-                if self.exchange.is_at_rest() {
+                if self.is_at_rest() {
                     return Ok(Heard::Rest);
                 }
             }

@@ -36,6 +36,10 @@ impl Session {
             if let Some(lost) = self.poll_flush(context)? {
                 return Poll::Ready(Ok(lost));
             }
+            // The end of a message that the server had answered already may have been the last thing to come.
+            if self.active && self.is_at_rest() && self.server().is_some_and(|server| server.outbox.is_empty()) {
+                return Poll::Ready(Ok(Turn::AtRest));
+            }
             let mut moved = false;
             if self.server.is_some() && self.outbox.len() < HIGH_WATER {
                 let mut buffer = ReadBuf::uninit(&mut space);

@@ -194,6 +194,11 @@ impl Session {
         }
     }
 
+    /// Everything is answered, and the server waits for no rest of a message: a COPY can fail within one.
+    fn is_at_rest(&self) -> bool {
+        self.exchange.is_at_rest() && self.splitter.at_boundary()
+    }
+
     /// Whether the session keeps its server connection between transactions.
     fn is_sticky(&self) -> bool {
         self.who.pooling == Pooling::Session || self.pinned.is_some()

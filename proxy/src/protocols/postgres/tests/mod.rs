@@ -3,6 +3,7 @@
 mod cancels;
 mod entry;
 mod features;
+mod leaks;
 mod moves;
 mod pooling;
 mod raw;

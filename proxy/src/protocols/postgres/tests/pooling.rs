@@ -8,7 +8,7 @@ async fn pid(client: &tokio_postgres::Client) -> String {
 }
 
 /// One server connection for all clients.
-async fn narrow() -> World {
+pub(super) async fn narrow() -> World {
     World::with(Pooling::Transaction, 1, |config| config.limits.backends = 1).await
 }
 

@@ -73,6 +73,15 @@ impl Raw {
         tokio::time::timeout(SOON, read).await.expect("an answer comes")
     }
 
+    /// Sends simple queries in one write.
+    pub(super) async fn queries(&mut self, texts: &[&str]) {
+        let mut out = Vec::new();
+        for text in texts {
+            frontend::write_query(&mut out, text);
+        }
+        self.stream.write_all(&out).await.unwrap();
+    }
+
     /// The kinds of messages up to the next ReadyForQuery.
     pub(super) async fn until_ready(&mut self) -> String {
         self.last.clear();
