@@ -10,7 +10,11 @@ use windlass_wire_pg::{
 };
 
 use super::{Session, Stop, exchange::Whose};
-use crate::protocols::postgres::{refusal::Refusal, server::LONGEST_ANSWER, sql::Effect};
+use crate::protocols::postgres::{
+    refusal::Refusal,
+    server::LONGEST_ANSWER,
+    sql::{Effect, Pin},
+};
 
 const HEADER: usize = 5;
 /// Longer than any tag that matters.
@@ -146,6 +150,14 @@ impl Session {
             if ended.failed.iter().any(forgets) {
                 self.spoil();
             }
+            for effect in &ended.failed {
+                // A lock of the session outlives the transaction that failed; settings do not.
+                if let Effect::Pin(pin) = effect
+                    && *pin != Pin::Settings
+                {
+                    self.pin(*pin);
+                }
+            }
         }
         if !ended.effects.is_empty() {
             self.apply(&ended.effects);
@@ -187,7 +199,11 @@ impl Session {
                     client = (*self.defaults).clone();
                     self.pinned = None;
                 }
-                Effect::Deallocate(_) | Effect::DeallocateAll | Effect::Pin(_) => {}
+                // It was noted when it was sent, but a DISCARD ALL before it was answered since then.
+                Effect::Pin(pin) => {
+                    self.pinned.get_or_insert(*pin);
+                }
+                Effect::Deallocate(_) | Effect::DeallocateAll => {}
             }
         }
         let same = now == client;

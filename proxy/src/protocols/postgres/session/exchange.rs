@@ -11,6 +11,7 @@ use std::{collections::VecDeque, sync::Arc};
 use windlass_core::{Error, Result};
 use windlass_wire_pg::backend::TransactionStatus;
 
+use super::results::{Results, Verdict};
 use crate::protocols::postgres::{
     server::Statement,
     sql::{Effect, Pin},
@@ -65,8 +66,8 @@ pub(super) struct Exchange {
     begun: Option<Begun>,
     /// An error came before the Sync of its step was sent: the server skips what else comes until that.
     skips: bool,
-    /// How the last statement of the step ended.
-    last: Last,
+    /// How the statements of the step ended.
+    results: Results,
     /// Effects of steps of the open transaction.
     in_transaction: Vec<Effect>,
 }
@@ -76,13 +77,6 @@ pub(super) struct Exchange {
 struct Begun {
     effects: Vec<Effect>,
     commits: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
-    Well,
-    RolledBack,
-    Failed,
 }
 
 /// What the end of a step means.
@@ -104,7 +98,7 @@ impl Default for Exchange {
             copying: false,
             begun: None,
             skips: false,
-            last: Last::Well,
+            results: Results::default(),
             in_transaction: Vec::new(),
         }
     }
@@ -134,6 +128,7 @@ impl Exchange {
     /// Whether ends of statements have to be looked at.
     pub(super) fn watches_tags(&self) -> bool {
         !self.in_transaction.is_empty()
+            || self.begun.as_ref().is_some_and(|begun| !begun.effects.is_empty())
             || self
                 .expected
                 .iter()
@@ -229,12 +224,12 @@ impl Exchange {
 
     /// A statement ended well, as this tag says.
     pub(super) fn completed(&mut self, tag: &[u8]) {
-        self.last = if tag == b"ROLLBACK" { Last::RolledBack } else { Last::Well };
+        self.results.completed(tag);
     }
 
     /// An error came: the server skips what it has until the end of the step. Gives what is not going to happen.
     pub(super) fn failed(&mut self) -> Vec<Expected> {
-        self.last = Last::Failed;
+        self.results.failed();
         self.copying = false;
         let end = self.expected.iter().position(|expected| matches!(expected, Expected::Ready { .. }));
         self.skips = end.is_none();
@@ -258,27 +253,26 @@ impl Exchange {
             self.expected.pop_front();
         }
         self.status = status;
-        let last = std::mem::replace(&mut self.last, Last::Well);
+        let results = std::mem::take(&mut self.results);
         let mut ended = Ended { void, ..Ended::default() };
-        if last == Last::Failed {
+        let verdict = results.verdict(status);
+        if results.has_failed() && verdict != Verdict::PartlyTrue {
             ended.failed = std::mem::take(&mut effects);
         }
-        match status {
-            TransactionStatus::Open => {
-                self.in_transaction.append(&mut effects);
-                if last == Last::RolledBack && !self.in_transaction.is_empty() {
-                    // Back to a savepoint: which of them are undone is not known here.
-                    self.in_transaction.push(Effect::Pin(Pin::Settings));
-                }
+        let mut all = std::mem::take(&mut self.in_transaction);
+        all.append(&mut effects);
+        match verdict {
+            Verdict::True => ended.effects = all,
+            Verdict::Void => ended.failed.append(&mut all),
+            Verdict::Open => self.in_transaction = all,
+            Verdict::PartlyVoid | Verdict::PartlyTrue if all.is_empty() => {}
+            Verdict::PartlyVoid => {
+                all.push(Effect::Pin(Pin::Settings));
+                self.in_transaction = all;
             }
-            TransactionStatus::Failed => {}
-            TransactionStatus::Idle => {
-                let mut all = std::mem::take(&mut self.in_transaction);
-                all.append(&mut effects);
-                match last {
-                    Last::Well => ended.effects = all,
-                    Last::RolledBack | Last::Failed => ended.failed.append(&mut all),
-                }
+            Verdict::PartlyTrue => {
+                all.push(Effect::Pin(Pin::Settings));
+                ended.effects = all;
             }
         }
         Ok(ended)

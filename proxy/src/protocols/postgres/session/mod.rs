@@ -13,6 +13,7 @@ mod downstream;
 mod drive;
 mod exchange;
 mod greet;
+mod results;
 mod turns;
 mod upstream;
 

@@ -380,7 +380,7 @@ impl Session {
         }
     }
 
-    fn pin(&mut self, pin: Pin) {
+    pub(super) fn pin(&mut self, pin: Pin) {
         if self.pinned.is_none() {
             tracing::debug!(because = pin.what(), "the session keeps its server connection");
             self.pinned = Some(pin);

@@ -45,3 +45,57 @@ async fn a_copy_that_fails_within_a_message_leaves_the_server_between_messages()
     raw.queries(&["select 1"]).await;
     assert_eq!(raw.until_ready().await, "TDCZ");
 }
+
+#[tokio::test]
+async fn a_setting_of_which_nobody_can_tell_whether_it_holds_reaches_nobody_else() {
+    let world = World::with(Pooling::Transaction, 1, |config| config.limits.backends = 2).await;
+    for scripts in [
+        &["begin; set work_mem = '9MB'; commit; select 1/0"][..],
+        &["begin", "set work_mem = '9MB'", "commit; select 1/0"],
+        &["begin; set work_mem = '9MB'", "commit and chain", "rollback"],
+        &["begin", "set work_mem = '9MB'", "commit; begin; select 1/0", "rollback"],
+    ] {
+        let (one, two) = (world.connect().await, world.connect().await);
+        for script in scripts {
+            let done = one.batch_execute(script).await;
+            assert_eq!(done.is_err(), script.contains("1/0"), "{script}");
+        }
+        assert_eq!(text(&two, "show work_mem").await, "4MB", "{scripts:?}");
+        assert_eq!(text(&one, "show work_mem").await, "9MB", "{scripts:?}");
+        // Whoever has the connection next finds it clean.
+        drop(one);
+        let (three, four) = (world.connect().await, world.connect().await);
+        three.batch_execute("begin").await.unwrap();
+        for client in [&three, &four] {
+            assert_eq!(text(client, "show work_mem").await, "4MB", "{scripts:?}");
+        }
+    }
+    for scripts in [
+        &["begin", "set work_mem = '7MB'", "rollback; select 1"][..],
+        &["begin; savepoint s", "set work_mem = '7MB'", "rollback to s", "commit"],
+        &["begin; savepoint s", "set work_mem = '7MB'", "rollback to s; select 1", "commit"],
+    ] {
+        let (one, two) = (world.connect().await, world.connect().await);
+        for script in scripts {
+            one.batch_execute(script).await.unwrap();
+        }
+        two.batch_execute("select 1").await.unwrap();
+        assert_eq!(text(&one, "show work_mem").await, "4MB", "{scripts:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_behind_discard_all_keeps_its_connection() {
+    let world = World::with(Pooling::Transaction, 1, |config| config.limits.backends = 2).await;
+    let other = world.connect().await;
+    let mut raw = Raw::connect(&world, "ada@app.team").await;
+    raw.queries(&["discard all", "create temp table mine (id int)"]).await;
+    assert_eq!(raw.until_ready().await, "CZ");
+    assert_eq!(raw.until_ready().await, "CZ");
+    assert_eq!(text(&other, "select to_regclass('mine')").await, "");
+    // A lock outlives the statement that failed behind it.
+    raw.queries(&["discard all", "select pg_advisory_lock(7); select 1/0"]).await;
+    assert!(raw.until_ready().await.ends_with("CZ"));
+    assert_eq!(raw.until_ready().await, "TDCEZ");
+    assert_eq!(text(&other, "select pg_try_advisory_lock(7)").await, "f");
+}
