@@ -58,7 +58,9 @@ impl Statements {
         }
         let alike = known.entry(hash).or_default();
         alike.retain(|statement| statement.strong_count() > 0);
-        let same = alike.iter().filter_map(Weak::upgrade).find(|statement| statement.parse() == unnamed(parse));
+        // Effects name other statements as their client does.
+        let same = |statement: &Arc<Statement>| statement.parse() == unnamed(parse) && statement.effects == effects;
+        let same = alike.iter().filter_map(Weak::upgrade).find(same);
         same.unwrap_or_else(|| {
             let statement = Arc::new(Statement {
                 number: self.next.fetch_add(1, Ordering::Relaxed),

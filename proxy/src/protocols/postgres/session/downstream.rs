@@ -146,8 +146,7 @@ impl Session {
         self.undo(void);
         if !ended.failed.is_empty() {
             // What was noted when they were sent did not happen: the connection cannot be believed any more.
-            let forgets = |effect: &Effect| matches!(effect, Effect::DiscardAll | Effect::DeallocateAll);
-            if ended.failed.iter().any(forgets) {
+            if ended.failed.iter().any(Effect::forgets) {
                 self.spoil();
             }
             for effect in &ended.failed {

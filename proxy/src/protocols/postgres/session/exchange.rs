@@ -259,6 +259,10 @@ impl Exchange {
         if results.has_failed() && verdict != Verdict::PartlyTrue {
             ended.failed = std::mem::take(&mut effects);
         }
+        if status != TransactionStatus::Idle {
+            // What is forgotten stays so, whatever becomes of the transaction.
+            effects.retain(|effect| !effect.forgets());
+        }
         let mut all = std::mem::take(&mut self.in_transaction);
         all.append(&mut effects);
         match verdict {

@@ -12,7 +12,7 @@ use windlass_wire_pg::{
 
 use super::{
     Session, Stop, Turn, Unnamed,
-    exchange::{Expected, Named, Whose},
+    exchange::{Expected, Named, Step, Whose},
 };
 use crate::protocols::postgres::{
     refusal::Refusal,
@@ -164,11 +164,12 @@ impl Session {
         // A simple query ends the unnamed statement.
         self.unnamed = None;
         self.unnamed_is_here = false;
-        match self.instead(&mut effects, rest) {
+        self.note_pins(&effects);
+        match self.instead(&mut effects, rest, Step::Simple) {
             Some(sql) => frontend::write_query(self.server_buffer(), &sql),
             None => self.send(start),
         }
-        self.note(&effects);
+        self.forget(&effects.list);
         self.exchange.sent_simple(effects.list, effects.commits);
         Ok(())
     }
@@ -179,10 +180,10 @@ impl Session {
         }
         let parse = Parse::read(&start[HEADER..]).map_err(|error| Refusal::protocol(&error))?;
         let mut effects = Effects::of(parse.query, 0);
-        let instead = self.instead(&mut effects, 0);
+        let instead = self.instead(&mut effects, 0, Step::Sync);
         let query = instead.as_deref().map_or(parse.query, str::as_bytes);
         let parse = Parse { query, ..parse };
-        self.note(&effects);
+        self.note_pins(&effects);
         if parse.name.is_empty() {
             parse.write_as(self.server_buffer(), b"");
             self.exchange.sent_parse(Whose::Client, None);
@@ -209,8 +210,7 @@ impl Session {
             return Err(Refusal::new(SqlState::LIMIT_EXCEEDED, &what, "Close those that are not needed.").into());
         }
         if self.server().is_some_and(|server| server.prepared.has(statement.number)) {
-            frontend::write_close_statement(self.server_buffer(), name.as_bytes());
-            self.exchange.sent_close(Whose::Ours, None);
+            self.close_ours(statement.number);
         } else {
             self.add_prepared(statement.number);
         }
@@ -231,7 +231,7 @@ impl Session {
             return Err(Refusal::new(SqlState::LIMIT_EXCEEDED, &what, "Use an unnamed statement.").into());
         }
         let effects = Effects::of(&start[HEADER + 1..], rest);
-        self.note(&effects);
+        self.note_pins(&effects);
         self.send(start);
         self.exchange.sent_parse(Whose::Client, None);
         self.unnamed = Some(Box::new(Unnamed { message: Vec::new(), effects }));
@@ -254,12 +254,14 @@ impl Session {
                 Some(name) => self.bind_as(header, &names, &name, body),
                 None => self.send(start),
             }
+            self.forget_when_executed(&effects);
             self.exchange.sent_step(&effects, commits);
             return Ok(());
         }
         match self.statements.get(names.statement).cloned() {
             Some(statement) => {
                 self.ensure_prepared(&statement);
+                self.forget_when_executed(&statement.effects.list);
                 self.bind_as(header, &names, statement.name().as_bytes(), body);
                 self.exchange.sent_step(&statement.effects.list, statement.effects.commits);
             }
@@ -330,54 +332,88 @@ impl Session {
         self.exchange.sent_parse(Whose::Ours, Some(Named { statement: statement.clone(), name: None }));
     }
 
+    /// Notes one that is about to be prepared, and makes room for it.
     fn add_prepared(&mut self, number: u64) {
         let Some(server) = &mut self.server else { return };
+        let uncertain = server.spoiled;
         if let Some(old) = server.prepared.add(number) {
-            let name = format!("windlass_{old}");
-            frontend::write_close_statement(server.outbox.buffer(), name.as_bytes());
-            self.exchange.sent_close(Whose::Ours, None);
+            self.close_ours(old);
         }
+        if uncertain {
+            // It may be there; closing one that is not is no error.
+            self.close_ours(number);
+        }
+    }
+
+    fn close_ours(&mut self, number: u64) {
+        frontend::write_close_statement(self.server_buffer(), format!("windlass_{number}").as_bytes());
+        self.exchange.sent_close(Whose::Ours, None);
     }
 
     /// What the server has to run in place of the client's text: for one that only forgets a prepared statement, whose
     /// name there is another, and for one that would silence warnings.
-    fn instead(&mut self, effects: &mut Effects, rest: usize) -> Option<String> {
+    fn instead(&mut self, effects: &mut Effects, rest: usize, step: Step) -> Option<String> {
         if rest == 0
             && let Some(sql) = effects.louder()
         {
             return Some(sql.to_owned());
         }
-        let all = "DEALLOCATE ALL";
         match effects.list.as_slice() {
             [Effect::Deallocate(name)] if effects.statements == 1 && rest == 0 => {
-                let statement = self.statements.remove(name)?;
+                let statement = self.statements.get(name)?;
                 let server = self.server.as_mut()?;
-                if server.prepared.has(statement.number) {
-                    server.prepared.remove(statement.number);
+                // By the extended protocol it is prepared when it is bound.
+                if step == Step::Sync || server.prepared.has(statement.number) {
                     return Some(format!("DEALLOCATE {}", statement.name()));
                 }
                 // Nothing to forget here, but the answer has to be that of the statement.
                 server.prepared.clear();
-                Some(all.to_owned())
+                Some("DEALLOCATE ALL".to_owned())
             }
             _ => None,
         }
     }
 
     /// What holds from the moment it is sent.
-    fn note(&mut self, effects: &Effects) {
+    fn note_pins(&mut self, effects: &Effects) {
         for effect in &effects.list {
+            if let Effect::Pin(pin) = effect {
+                self.pin(*pin);
+            }
+        }
+    }
+
+    /// What a statement that is sent forgets is not there for those sent behind it.
+    fn forget(&mut self, effects: &[Effect]) {
+        for effect in effects {
             match effect {
-                Effect::Pin(pin) => self.pin(*pin),
                 Effect::DeallocateAll | Effect::DiscardAll => {
                     self.statements.clear();
                     if let Some(server) = &mut self.server {
                         server.prepared.clear();
                     }
                 }
-                Effect::Deallocate(_) | Effect::Set(..) | Effect::Reset(_) | Effect::ResetAll => {}
+                Effect::Deallocate(name) => {
+                    if let (Some(statement), Some(server)) = (self.statements.remove(name), &mut self.server) {
+                        server.prepared.remove(statement.number);
+                    }
+                }
+                Effect::Set(..) | Effect::Reset(_) | Effect::ResetAll | Effect::Pin(_) => {}
             }
         }
+    }
+
+    /// The same by the extended protocol, where nobody knows when it is executed, and how often.
+    fn forget_when_executed(&mut self, effects: &[Effect]) {
+        for effect in effects.iter().filter(|effect| effect.forgets()) {
+            if let Effect::Deallocate(name) = effect
+                && let Some(statement) = self.statements.get(name).cloned()
+            {
+                self.ensure_prepared(&statement);
+            }
+            self.spoil();
+        }
+        self.forget(effects);
     }
 
     pub(super) fn pin(&mut self, pin: Pin) {
@@ -387,10 +423,12 @@ impl Session {
         }
     }
 
-    /// What the server at hand has prepared is not what we think.
+    /// What the server at hand has prepared is not what we think: nobody else gets it, and a session that has to keep it
+    /// prepares anew what it uses.
     pub(super) fn spoil(&mut self) {
         if let Some(server) = &mut self.server {
             server.spoiled = true;
+            server.prepared.clear();
         }
     }
 

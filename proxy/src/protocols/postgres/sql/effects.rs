@@ -89,6 +89,16 @@ pub(crate) enum Effect {
     Pin(Pin),
 }
 
+impl Effect {
+    /// Whether prepared statements are forgotten.
+    pub(crate) fn forgets(&self) -> bool {
+        match self {
+            Self::DiscardAll | Self::Deallocate(_) | Self::DeallocateAll => true,
+            Self::Set(..) | Self::Reset(_) | Self::ResetAll | Self::Pin(_) => false,
+        }
+    }
+}
+
 /// All of it, in order. Most texts have none, which costs no memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Effects {

@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::{
     pooling::narrow,
     raw::Raw,
-    world::{World, text},
+    world::{World, code, text},
 };
 use crate::routes::Pooling;
 
@@ -98,4 +98,57 @@ async fn what_is_sent_behind_discard_all_keeps_its_connection() {
     assert!(raw.until_ready().await.ends_with("CZ"));
     assert_eq!(raw.until_ready().await, "TDCEZ");
     assert_eq!(text(&other, "select pg_try_advisory_lock(7)").await, "f");
+}
+
+#[tokio::test]
+async fn statements_of_others_survive_what_one_client_forgets_or_fails_to() {
+    let world = narrow().await;
+    let (one, two) = (world.connect().await, world.connect().await);
+    // The client library names them s0, s1 and so on.
+    let a = one.prepare("select 1").await.unwrap();
+    let b = two.prepare("select 2").await.unwrap();
+    let ones = async || assert_eq!(one.query_one(&a, &[]).await.unwrap().get::<_, i32>(0), 1);
+    ones().await;
+    // Prepared and not executed, it forgets nothing.
+    let discard = two.prepare("discard all").await.unwrap();
+    ones().await;
+    assert_eq!(two.query_one(&b, &[]).await.unwrap().get::<_, i32>(0), 2);
+    two.execute(&discard, &[]).await.unwrap();
+    ones().await;
+    assert_eq!(code(two.query(&b, &[]).await), "26000");
+    // By name, for itself only.
+    let c = two.prepare("select 1").await.unwrap();
+    two.query_one(&c, &[]).await.unwrap();
+    two.execute("deallocate s3", &[]).await.unwrap();
+    assert_eq!(code(two.query(&c, &[]).await), "26000");
+    ones().await;
+    // One that fails.
+    let e = two.prepare("select 1").await.unwrap();
+    two.query_one(&e, &[]).await.unwrap();
+    two.batch_execute("begin").await.unwrap();
+    assert_eq!(code(two.batch_execute("select 1/0").await), "22012");
+    for forget in ["deallocate s5", "deallocate all"] {
+        assert_eq!(code(two.batch_execute(forget).await), "25P02");
+    }
+    two.batch_execute("rollback").await.unwrap();
+    ones().await;
+    // What a transaction forgot stays forgotten, and the connection is still good.
+    let f = two.prepare("select 1").await.unwrap();
+    two.query_one(&f, &[]).await.unwrap();
+    two.batch_execute("begin").await.unwrap();
+    two.batch_execute("deallocate all").await.unwrap();
+    two.batch_execute("rollback").await.unwrap();
+    assert_eq!(code(two.query(&f, &[]).await), "26000");
+    ones().await;
+    // A session that has to keep its connection goes on with it.
+    two.batch_execute("listen news").await.unwrap();
+    drop(one);
+    let g = two.prepare("select 7").await.unwrap();
+    two.query_one(&g, &[]).await.unwrap();
+    two.batch_execute("begin").await.unwrap();
+    assert_eq!(code(two.batch_execute("select 1/0").await), "22012");
+    assert_eq!(code(two.batch_execute("deallocate all").await), "25P02");
+    two.batch_execute("rollback").await.unwrap();
+    let h = two.prepare("select 7").await.unwrap();
+    assert_eq!(two.query_one(&h, &[]).await.unwrap().get::<_, i32>(0), 7);
 }
