@@ -4,7 +4,7 @@ use windlass_core::Result;
 
 use crate::frame::{write, write_cstr};
 use crate::read::Read;
-use crate::startup::CancelKey;
+use crate::startup::{CancelKey, VERSION_3_0};
 
 /// Tags of servers' messages.
 pub mod tag {
@@ -196,7 +196,7 @@ pub fn write_backend_key(out: &mut Vec<u8>, key: CancelKey) {
 /// Appends the answer to a start of a newer minor version, or with options of the protocol: 3.0, and none of them.
 pub fn write_negotiate(out: &mut Vec<u8>, refused: &[String]) {
     write(out, tag::NEGOTIATE, |out| {
-        out.extend_from_slice(&0_u32.to_be_bytes());
+        out.extend_from_slice(&VERSION_3_0.to_be_bytes());
         out.extend_from_slice(&u32::try_from(refused.len()).expect("bounded by the startup packet").to_be_bytes());
         for option in refused {
             write_cstr(out, option.as_bytes());
@@ -258,6 +258,10 @@ mod tests {
         let mut out = Vec::new();
         write_parameter_status(&mut out, "TimeZone", b"UTC");
         assert_eq!(parameter_status(&out[5..]), Ok(("TimeZone", &b"UTC"[..])));
+
+        let mut out = Vec::new();
+        write_negotiate(&mut out, &[]);
+        assert_eq!(out[5..], [0, 3, 0, 0, 0, 0, 0, 0], "the whole version, as libpq checks it");
 
         for status in [TransactionStatus::Idle, TransactionStatus::Open, TransactionStatus::Failed] {
             let mut out = Vec::new();

@@ -165,3 +165,12 @@ async fn nonsense_costs_the_client_its_session_and_nobody_else() {
     raw.stream.write_all(&out).await.unwrap();
     assert_eq!(raw.until_ready().await, "12DCZ");
 }
+
+#[tokio::test]
+async fn a_client_of_a_newer_protocol_comes_in_by_the_old_one() {
+    let world = World::new(Pooling::Transaction).await;
+    let (mut raw, negotiated) = super::raw::Raw::connect_as(&world, "ada@app.team", 0x0003_0002).await;
+    assert_eq!(negotiated.unwrap(), [0, 3, 0, 0, 0, 0, 0, 0]);
+    raw.queries(&["select 1"]).await;
+    assert_eq!(raw.until_ready().await, "TDCZ");
+}

@@ -22,6 +22,11 @@ pub(super) struct Raw {
 
 impl Raw {
     pub(super) async fn connect(world: &World, user: &str) -> Self {
+        Self::connect_as(world, user, startup::VERSION_3_0).await.0
+    }
+
+    /// Asks for a version of the protocol; with the body of what negotiates it.
+    pub(super) async fn connect_as(world: &World, user: &str, version: u32) -> (Self, Option<Vec<u8>>) {
         let mut raw = Self {
             stream: TcpStream::connect(world.address).await.unwrap(),
             key: CancelKey { pid: 0, secret: 0 },
@@ -29,7 +34,9 @@ impl Raw {
         };
         let mut out = Vec::new();
         startup::write_startup(&mut out, [("user", user), ("database", "loom")]);
+        out[4..8].copy_from_slice(&version.to_be_bytes());
         raw.stream.write_all(&out).await.unwrap();
+        let mut negotiated = None;
         let first = ClientFirst::new("a nonce".replace(' ', "-").as_str());
         let mut last = None;
         loop {
@@ -54,7 +61,8 @@ impl Raw {
                     Authentication::Other(other) => panic!("{other}"),
                 },
                 tag::BACKEND_KEY => raw.key = backend::backend_key(&body).unwrap(),
-                tag::READY => return raw,
+                tag::NEGOTIATE => negotiated = Some(body),
+                tag::READY => return (raw, negotiated),
                 tag::ERROR => panic!("{}", String::from_utf8_lossy(&body)),
                 _ => {}
             }
