@@ -37,6 +37,8 @@ pub(super) struct Named {
 pub(super) enum Step {
     /// Simple query or function call.
     Simple,
+    /// Simple query of which only the start was read: behind it may be anything.
+    Unread,
     /// Sync.
     Sync,
 }
@@ -125,22 +127,38 @@ impl Exchange {
             || self.expected.iter().any(|expected| matches!(expected, Expected::Ready { commits: true, .. }))
     }
 
+    /// The same, or nobody has read what is under way.
+    pub(super) fn may_be_committing(&self) -> bool {
+        let unread = |expected: &Expected| matches!(expected, Expected::Ready { step: Step::Unread, .. });
+        self.is_committing() || self.expected.iter().any(unread)
+    }
+
     /// Whether ends of statements have to be looked at.
     pub(super) fn watches_tags(&self) -> bool {
         !self.in_transaction.is_empty()
             || self.begun.as_ref().is_some_and(|begun| !begun.effects.is_empty())
-            || self
-                .expected
-                .iter()
-                .any(|expected| matches!(expected, Expected::Ready { effects, .. } if !effects.is_empty()))
+            || self.expected.iter().any(|expected| match expected {
+                Expected::Ready { step: Step::Unread, .. } => true,
+                Expected::Ready { step: Step::Simple | Step::Sync, effects, .. } => !effects.is_empty(),
+                Expected::Parse(..) | Expected::Close(..) | Expected::CopyEnd => false,
+            })
     }
 
     /// A simple query or a function call was sent.
     pub(super) fn sent_simple(&mut self, effects: Vec<Effect>, commits: bool) {
+        self.sent_query(Step::Simple, effects, commits);
+    }
+
+    /// A simple query was sent of which only the start was read.
+    pub(super) fn sent_unread(&mut self, effects: Vec<Effect>, commits: bool) {
+        self.sent_query(Step::Unread, effects, commits);
+    }
+
+    fn sent_query(&mut self, step: Step, effects: Vec<Effect>, commits: bool) {
         let mut begun = self.begun.take().unwrap_or_default();
         begun.effects.extend(effects);
         let commits = commits || begun.commits;
-        self.expected.push_back(Expected::Ready { step: Step::Simple, effects: begun.effects, commits });
+        self.expected.push_back(Expected::Ready { step, effects: begun.effects, commits });
     }
 
     pub(super) fn sent_sync(&mut self) {
@@ -245,8 +263,8 @@ impl Exchange {
         } else {
             Vec::new()
         };
-        let mut effects = match self.expected.pop_front() {
-            Some(Expected::Ready { effects, .. }) => effects,
+        let (step, mut effects) = match self.expected.pop_front() {
+            Some(Expected::Ready { step, effects, .. }) => (step, effects),
             other => return Err(unexpected("ReadyForQuery", other.as_ref())),
         };
         while self.expected.front() == Some(&Expected::CopyEnd) {
@@ -278,6 +296,9 @@ impl Exchange {
                 all.push(Effect::Pin(Pin::Settings));
                 ended.effects = all;
             }
+        }
+        if step == Step::Unread && results.are_several() {
+            ended.effects.push(Effect::Pin(Pin::Unread));
         }
         Ok(ended)
     }
@@ -414,6 +435,20 @@ mod tests {
         exchange.sent_simple(vec![], true);
         exchange.completed(b"COMMIT");
         assert_eq!(exchange.ready(Idle).unwrap().effects, [effect("a"), Effect::Pin(Pin::Settings)]);
+    }
+
+    #[test]
+    fn a_text_that_was_not_read_may_commit_and_pins_if_it_was_more_than_a_statement() {
+        let mut exchange = Exchange::default();
+        exchange.sent_unread(vec![], false);
+        assert!(exchange.watches_tags() && exchange.may_be_committing() && !exchange.is_committing());
+        exchange.completed(b"INSERT 0 1");
+        assert_eq!(exchange.ready(Idle).unwrap(), Ended::default());
+        exchange.sent_unread(vec![], false);
+        exchange.completed(b"INSERT 0 1");
+        exchange.failed();
+        assert_eq!(exchange.ready(Idle).unwrap().effects, [Effect::Pin(Pin::Unread)]);
+        assert!(!exchange.watches_tags() && !exchange.may_be_committing());
     }
 
     #[test]

@@ -63,6 +63,10 @@ impl Results {
         }
     }
 
+    pub(super) fn are_several(&self) -> bool {
+        self.count > 1
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.last == Last::Failed
     }

@@ -123,12 +123,12 @@ impl Session {
             return Ok(());
         }
         // What the server says of its end is true of what it did before, but not of a commit under way.
-        if let Some(words) = words.filter(|_| !self.exchange.is_committing()) {
+        if let Some(words) = words.filter(|_| !self.exchange.may_be_committing()) {
             return Err(words.into());
         }
         let key = self.who.instance.route().key();
         let open = self.exchange.status() != TransactionStatus::Idle;
-        let refusal = if self.exchange.is_waiting() && (!open || self.exchange.is_committing()) {
+        let refusal = if self.exchange.is_waiting() && (!open || self.exchange.may_be_committing()) {
             Refusal::new(
                 SqlState::RESOLUTION_UNKNOWN,
                 &format!(

@@ -170,7 +170,11 @@ impl Session {
             None => self.send(start),
         }
         self.forget(&effects.list);
-        self.exchange.sent_simple(effects.list, effects.commits);
+        if rest == 0 {
+            self.exchange.sent_simple(effects.list, effects.commits);
+        } else {
+            self.exchange.sent_unread(effects.list, effects.commits);
+        }
         Ok(())
     }
 

@@ -133,7 +133,8 @@ impl Effects {
             effects.statements += 1;
             effects.statement(first, &mut lexer, text);
         }
-        // One long statement is data; of several we do not know what the last ones do.
+        // One long statement is data, unless its end shows that others are behind it; of several we do not know what the
+        // last ones do.
         if rest > 0 && effects.statements > 1 {
             effects.list.push(Effect::Pin(Pin::Unread));
             effects.commits = true;
@@ -232,14 +233,10 @@ impl Effects {
                 return skip(lexer);
             }
         }
-        let name = match token {
-            Some(Token::Word(word)) if word.eq_ignore_ascii_case(b"time") => Some("timezone".to_owned()),
-            Some(Token::Word(word)) if word.eq_ignore_ascii_case(b"names") => Some("client_encoding".to_owned()),
-            Some(Token::Word(word)) if word.eq_ignore_ascii_case(b"xml") => Some("xmloption".to_owned()),
+        let mut name = match token {
             Some(Token::Word(word) | Token::Name(word)) => lower(word),
             Some(Token::Text(_) | Token::Literal | Token::Sign(_)) | None => None,
         };
-        let mut name = name;
         let (mut last, mut end) = (None, lexer.offset());
         loop {
             match lexer.next() {
@@ -255,7 +252,7 @@ impl Effects {
             end = lexer.offset();
         }
         let sql = std::str::from_utf8(&text[from..end]).ok().map(str::trim).filter(|sql| sql.len() <= LONGEST_SETTING);
-        match (name, sql) {
+        match (name.map(full_name), sql) {
             (Some(name), Some(_)) if is_word(last, b"default") => self.list.push(Effect::Reset(name.into())),
             (Some(_), Some(_)) if is_word(last, b"current") => {}
             (Some(name), Some(sql)) if last.is_some() => {
@@ -408,6 +405,17 @@ fn lower(word: &[u8]) -> Option<String> {
     std::str::from_utf8(word).ok().map(str::to_ascii_lowercase)
 }
 
+/// What `SET TIME ZONE` and its like set.
+fn full_name(name: String) -> String {
+    match name.as_str() {
+        "time" => "timezone".to_owned(),
+        "names" => "client_encoding".to_owned(),
+        "xml" => "xmloption".to_owned(),
+        "schema" => "search_path".to_owned(),
+        _ => name,
+    }
+}
+
 fn is_session_lock(word: &[u8]) -> bool {
     const LOCKS: [&[u8]; 4] =
         [b"pg_advisory_lock", b"pg_advisory_lock_shared", b"pg_try_advisory_lock", b"pg_try_advisory_lock_shared"];
@@ -435,6 +443,8 @@ mod tests {
         assert_eq!(of("SET my.\"Tenant\" = '7' -- who\n"), [set("my.tenant", "my.\"Tenant\" = '7'")]);
         assert_eq!(of("SET TIME ZONE 'UTC'"), [set("timezone", "TIME ZONE 'UTC'")]);
         assert_eq!(of("SET NAMES 'LATIN1'"), [set("client_encoding", "NAMES 'LATIN1'")]);
+        assert_eq!(of("SET SCHEMA 'app'"), [set("search_path", "SCHEMA 'app'")]);
+        assert_eq!(of("SET SESSION schema.x = 1"), [set("schema.x", "schema.x = 1")]);
         assert_eq!(of("SET ROLE ada; SET a TO 1"), [set("role", "ROLE ada"), set("a", "a TO 1")]);
         assert_eq!(of("SET a TO DEFAULT"), [Effect::Reset("a".into())]);
         assert_eq!(of("RESET my.tenant; RESET ALL"), [Effect::Reset("my.tenant".into()), Effect::ResetAll]);

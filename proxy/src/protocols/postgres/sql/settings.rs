@@ -13,7 +13,11 @@ use super::Value;
 pub(crate) struct Settings(BTreeMap<Box<str>, Value>);
 
 impl Settings {
+    /// Those of a transaction end with it.
     pub(crate) fn set(&mut self, name: &str, value: Value) {
+        if TRANSIENT.contains(&name) {
+            return;
+        }
         let value = if value.silences(name) { Value::Raw("warning".into()) } else { value };
         self.0.insert(name.into(), value);
     }
@@ -55,6 +59,7 @@ impl Settings {
 }
 
 const ROLE: &str = "role";
+const TRANSIENT: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 
 /// A text as a literal that means the same whatever `standard_conforming_strings` is.
 pub(crate) fn literal(text: &str) -> String {

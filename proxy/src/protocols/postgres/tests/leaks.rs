@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::{
     pooling::narrow,
     raw::Raw,
-    world::{World, code, text},
+    world::{World, code, text, until},
 };
 use crate::routes::Pooling;
 
@@ -151,4 +151,51 @@ async fn statements_of_others_survive_what_one_client_forgets_or_fails_to() {
     two.batch_execute("rollback").await.unwrap();
     let h = two.prepare("select 7").await.unwrap();
     assert_eq!(two.query_one(&h, &[]).await.unwrap().get::<_, i32>(0), 7);
+}
+
+#[tokio::test]
+async fn what_stands_behind_a_long_statement_is_not_overlooked() {
+    let world = World::with(Pooling::Transaction, 1, |config| config.limits.backends = 2).await;
+    let (one, two) = (world.connect().await, world.connect().await);
+    let long = "x".repeat(100_000);
+    one.batch_execute(&format!("select '{long}'; set work_mem = '9MB'")).await.unwrap();
+    assert_eq!(text(&two, "show work_mem").await, "4MB");
+    assert_eq!(text(&one, "show work_mem").await, "9MB");
+    one.batch_execute("discard all").await.unwrap();
+    // A single one is data.
+    one.batch_execute(&format!("select '{long}'")).await.unwrap();
+    two.batch_execute("begin").await.unwrap();
+    two.batch_execute("rollback").await.unwrap();
+    let pid = "select pg_backend_pid()";
+    assert_eq!(text(&one, pid).await, text(&two, pid).await, "they share again");
+}
+
+#[tokio::test]
+async fn a_commit_behind_a_long_statement_may_have_happened() {
+    let mut world = World::new(Pooling::Transaction).await;
+    let client = world.connect().await;
+    client.batch_execute("begin").await.unwrap();
+    let script = format!("select length('{}'); select pg_sleep(60); commit", "x".repeat(100_000));
+    let runs = tokio::spawn(async move { client.batch_execute(&script).await });
+    let sleeps = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    until("the sleep", || world.servers[0].sql(sleeps) == "1").await;
+    world.servers[0].kill();
+    assert_eq!(code(runs.await.unwrap()), "08007");
+}
+
+#[tokio::test]
+async fn settings_that_go_by_other_names_or_end_with_a_transaction_trouble_nobody() {
+    let world = narrow().await;
+    let (one, two) = (world.connect().await, world.connect().await);
+    one.batch_execute("set schema 'pg_catalog'").await.unwrap();
+    assert_eq!(text(&two, "show search_path").await, "\"$user\", public");
+    assert_eq!(text(&one, "show search_path").await, "pg_catalog");
+    for name in ["transaction_isolation = 'serializable'", "transaction_read_only = on", "transaction_deferrable = on"]
+    {
+        one.batch_execute("begin").await.unwrap();
+        one.batch_execute(&format!("set {name}")).await.unwrap();
+        one.batch_execute("commit").await.unwrap();
+        assert_eq!(text(&two, "show transaction_isolation").await, "read committed", "{name}");
+        assert_eq!(text(&one, "show transaction_isolation").await, "read committed", "{name}");
+    }
 }
