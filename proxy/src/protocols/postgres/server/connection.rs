@@ -26,7 +26,10 @@ use windlass_wire_pg::{
     startup::CancelKey,
 };
 
-use super::{Outbox, Prepared};
+use super::{
+    Outbox, Prepared, Statement,
+    reading::{self, Reading},
+};
 use crate::{
     pool::{Place, Pooled},
     protocols::postgres::sql::Settings,
@@ -55,6 +58,8 @@ pub(crate) struct Server {
     pub(crate) spoiled: bool,
     /// Reported parameters.
     pub(crate) parameters: Vec<(String, Vec<u8>)>,
+    /// Those of them that a text's meaning depends on.
+    reported: Arc<[u8]>,
     pub(crate) splitter: Splitter,
     /// The start of a message whose end has not come yet.
     pub(crate) inbox: Vec<u8>,
@@ -85,6 +90,7 @@ impl Server {
             prepared: Prepared::default(),
             spoiled: false,
             parameters: Vec::new(),
+            reported: Arc::default(),
             splitter: Splitter::default(),
             inbox: Vec::new(),
             outbox: Outbox::default(),
@@ -136,7 +142,20 @@ impl Server {
             Some((_, known)) => *known = value.to_vec(),
             None => self.parameters.push((name.to_owned(), value.to_vec())),
         }
+        if reading::concerns(name) {
+            self.reported = reading::reported(&self.parameters);
+        }
         Ok(())
+    }
+
+    /// How it would read a text now, for a client with these settings.
+    pub(crate) fn reading(&self, settings: &Settings) -> Reading {
+        Reading::new(&self.reported, settings)
+    }
+
+    /// Whether literals of this statement would mean what they meant when it was read.
+    pub(crate) fn reads_alike(&self, statement: &Statement) -> bool {
+        statement.reading.as_ref().is_some_and(|reading| reading.is_under(&self.reported))
     }
 
     /// Runs statements of our own and waits for their end.

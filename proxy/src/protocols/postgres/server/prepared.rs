@@ -1,7 +1,7 @@
 //! Prepared statements: one number for each text in the whole proxy, and which of them a server connection has.
 //!
 //! Clients choose names as they like; on servers a statement is named by its number, so that a connection can be shared
-//! by clients with equal texts, and a client finds its statements on whatever connection it gets. Texts are shared and
+//! by clients with texts that are equal and mean the same, and a client finds its statements on whatever connection it gets. Texts are shared and
 //! forgotten with the last client that has them.
 
 use std::{
@@ -15,6 +15,7 @@ use std::{
 
 use windlass_wire_pg::frontend::Parse;
 
+use super::Reading;
 use crate::protocols::postgres::sql::Effects;
 
 /// Statements that one connection keeps, beyond which the one prepared first is closed.
@@ -27,6 +28,8 @@ pub(crate) struct Statement {
     query: Box<[u8]>,
     types: Box<[u8]>,
     pub(crate) effects: Effects,
+    /// How its text is read; `None` if that was not certain when it was prepared, and then it is nobody else's.
+    pub(crate) reading: Option<Reading>,
 }
 
 impl Statement {
@@ -49,9 +52,22 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    /// The statement of this text, whatever it is called.
-    pub(crate) fn of(&self, parse: &Parse<'_>, effects: Effects) -> Arc<Statement> {
-        let hash = self.hasher.hash_one((parse.query, parse.types));
+    /// The statement of this text read in this way, whatever it is called.
+    pub(crate) fn of(&self, parse: &Parse<'_>, effects: Effects, reading: Option<Reading>) -> Arc<Statement> {
+        let hash = self.hasher.hash_one((parse.query, parse.types, &reading));
+        let unshared = reading.is_none();
+        let make = |effects, reading| {
+            Arc::new(Statement {
+                number: self.next.fetch_add(1, Ordering::Relaxed),
+                query: parse.query.into(),
+                types: parse.types.into(),
+                effects,
+                reading,
+            })
+        };
+        if unshared {
+            return make(effects, reading);
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= 1024 && known.len() == known.capacity() {
             known.retain(|_, alike| alike.iter().any(|statement| statement.strong_count() > 0));
@@ -59,15 +75,13 @@ impl Statements {
         let alike = known.entry(hash).or_default();
         alike.retain(|statement| statement.strong_count() > 0);
         // Effects name other statements as their client does.
-        let same = |statement: &Arc<Statement>| statement.parse() == unnamed(parse) && statement.effects == effects;
+        // Effects name other statements as their client does.
+        let same = |statement: &Arc<Statement>| {
+            statement.parse() == unnamed(parse) && statement.reading == reading && statement.effects == effects
+        };
         let same = alike.iter().filter_map(Weak::upgrade).find(same);
         same.unwrap_or_else(|| {
-            let statement = Arc::new(Statement {
-                number: self.next.fetch_add(1, Ordering::Relaxed),
-                query: parse.query.into(),
-                types: parse.types.into(),
-                effects,
-            });
+            let statement = make(effects, reading);
             alike.push(Arc::downgrade(&statement));
             statement
         })
@@ -113,13 +127,26 @@ mod tests {
     fn equal_texts_are_one_statement_as_long_as_somebody_has_it() {
         let statements = Statements::default();
         let parse = |name: &'static [u8], query: &'static [u8]| Parse { name, query, types: &[0, 0] };
-        let one = statements.of(&parse(b"a", b"SELECT 1"), Effects::default());
-        let same = statements.of(&parse(b"b", b"SELECT 1"), Effects::default());
-        let other = statements.of(&parse(b"a", b"SELECT 2"), Effects::default());
+        let one = statements.of(&parse(b"a", b"SELECT 1"), Effects::default(), Some(Reading::default()));
+        let same = statements.of(&parse(b"b", b"SELECT 1"), Effects::default(), Some(Reading::default()));
+        let other = statements.of(&parse(b"a", b"SELECT 2"), Effects::default(), Some(Reading::default()));
         assert!(Arc::ptr_eq(&one, &same) && one.number != other.number);
         let number = one.number;
         drop((one, same));
-        assert_ne!(statements.of(&parse(b"a", b"SELECT 1"), Effects::default()).number, number);
+        assert_ne!(
+            statements.of(&parse(b"a", b"SELECT 1"), Effects::default(), Some(Reading::default())).number,
+            number
+        );
+    }
+
+    #[test]
+    fn a_text_that_may_mean_something_else_is_not_shared() {
+        let statements = Statements::default();
+        let parse = Parse { name: b"", query: b"SELECT 1", types: &[0, 0] };
+        let of = |reading| statements.of(&parse, Effects::default(), reading);
+        let shared = of(Some(Reading::default()));
+        let (one, other) = (of(None), of(None));
+        assert!(shared.number != one.number && one.number != other.number);
     }
 
     #[test]

@@ -133,6 +133,15 @@ impl Exchange {
         self.is_committing() || self.expected.iter().any(unread)
     }
 
+    /// Whether something like this was sent and is not known to be true yet.
+    pub(super) fn is_open(&self, like: impl Fn(&Effect) -> bool) -> bool {
+        let sent = self.expected.iter().flat_map(|expected| match expected {
+            Expected::Ready { effects, .. } => effects.as_slice(),
+            Expected::Parse(..) | Expected::Close(..) | Expected::CopyEnd => &[],
+        });
+        self.in_transaction.iter().chain(sent).chain(self.begun.iter().flat_map(|begun| &begun.effects)).any(like)
+    }
+
     /// Whether ends of statements have to be looked at.
     pub(super) fn watches_tags(&self) -> bool {
         !self.in_transaction.is_empty()

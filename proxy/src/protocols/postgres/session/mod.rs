@@ -14,6 +14,7 @@ mod drive;
 mod exchange;
 mod greet;
 mod results;
+mod statements;
 mod turns;
 mod upstream;
 

@@ -3,8 +3,6 @@
 //! Messages are passed on as they are but for names of prepared statements, which become ours, and statements that the
 //! connection at hand has not prepared yet, which are prepared first.
 
-use std::sync::Arc;
-
 use windlass_wire_pg::{
     Header, Piece, SqlState,
     frontend::{self, BindNames, Object, Parse, tag},
@@ -12,11 +10,11 @@ use windlass_wire_pg::{
 
 use super::{
     Session, Stop, Turn, Unnamed,
-    exchange::{Expected, Named, Step, Whose},
+    exchange::{Named, Step, Whose},
+    statements::{NOWHERE, missing},
 };
 use crate::protocols::postgres::{
     refusal::Refusal,
-    server::Statement,
     sql::{Effect, Effects, LONGEST_READ, Pin},
 };
 
@@ -28,9 +26,6 @@ const LONGEST_UNNAMED: usize = 16 * 1024;
 const LONGEST_NAMES: usize = 4096;
 /// Most statements that a client may have prepared.
 const MOST_STATEMENTS: usize = 10_000;
-/// A name that no server knows, for statements that are to be missing there.
-const NOWHERE: &[u8] = b"windlass_none";
-const OURS: &[u8] = b"windlass_";
 const HEADER: usize = 5;
 
 /// How much of a message has to be seen at once.
@@ -200,7 +195,7 @@ impl Session {
             unnamed.effects = effects;
             return Ok(());
         }
-        let statement = self.shared.postgres.statements().of(&parse, effects);
+        let statement = self.shared.postgres.statements().of(&parse, effects, self.reading());
         let name = statement.name();
         if self.statements.contains_key(parse.name) {
             // The server says that the name is taken, in its place among the answers.
@@ -262,9 +257,8 @@ impl Session {
             self.exchange.sent_step(&effects, commits);
             return Ok(());
         }
-        match self.statements.get(names.statement).cloned() {
+        match self.prepared(names.statement) {
             Some(statement) => {
-                self.ensure_prepared(&statement);
                 self.forget_when_executed(&statement.effects.list);
                 self.bind_as(header, &names, statement.name().as_bytes(), body);
                 self.exchange.sent_step(&statement.effects.list, statement.effects.commits);
@@ -301,59 +295,6 @@ impl Session {
         Ok(())
     }
 
-    /// The name by which the server at hand knows a statement, which is prepared there if it is not yet; `None` if the
-    /// client's name does.
-    fn server_name(&mut self, name: &[u8]) -> Option<Vec<u8>> {
-        if !name.is_empty() {
-            return Some(match self.statements.get(name).cloned() {
-                Some(statement) => {
-                    self.ensure_prepared(&statement);
-                    statement.name().into_bytes()
-                }
-                None => missing(name).to_vec(),
-            });
-        }
-        if self.unnamed_is_here {
-            return None;
-        }
-        // Another client's unnamed statement may be there.
-        let Some(unnamed) = self.unnamed.take_if(|unnamed| !unnamed.message.is_empty()) else {
-            return Some(NOWHERE.to_vec());
-        };
-        self.send(&unnamed.message);
-        self.exchange.sent_parse(Whose::Ours, None);
-        self.unnamed = Some(unnamed);
-        self.unnamed_is_here = true;
-        None
-    }
-
-    fn ensure_prepared(&mut self, statement: &Arc<Statement>) {
-        if self.server().is_none_or(|server| server.prepared.has(statement.number)) {
-            return;
-        }
-        self.add_prepared(statement.number);
-        statement.parse().write_as(self.server_buffer(), statement.name().as_bytes());
-        self.exchange.sent_parse(Whose::Ours, Some(Named { statement: statement.clone(), name: None }));
-    }
-
-    /// Notes one that is about to be prepared, and makes room for it.
-    fn add_prepared(&mut self, number: u64) {
-        let Some(server) = &mut self.server else { return };
-        let uncertain = server.spoiled;
-        if let Some(old) = server.prepared.add(number) {
-            self.close_ours(old);
-        }
-        if uncertain {
-            // It may be there; closing one that is not is no error.
-            self.close_ours(number);
-        }
-    }
-
-    fn close_ours(&mut self, number: u64) {
-        frontend::write_close_statement(self.server_buffer(), format!("windlass_{number}").as_bytes());
-        self.exchange.sent_close(Whose::Ours, None);
-    }
-
     /// What the server has to run in place of the client's text: for one that only forgets a prepared statement, whose
     /// name there is another, and for one that would silence warnings.
     fn instead(&mut self, effects: &mut Effects, rest: usize, step: Step) -> Option<String> {
@@ -387,80 +328,10 @@ impl Session {
         }
     }
 
-    /// What a statement that is sent forgets is not there for those sent behind it.
-    fn forget(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            match effect {
-                Effect::DeallocateAll | Effect::DiscardAll => {
-                    self.statements.clear();
-                    if let Some(server) = &mut self.server {
-                        server.prepared.clear();
-                    }
-                }
-                Effect::Deallocate(name) => {
-                    if let (Some(statement), Some(server)) = (self.statements.remove(name), &mut self.server) {
-                        server.prepared.remove(statement.number);
-                    }
-                }
-                Effect::Set(..) | Effect::Reset(_) | Effect::ResetAll | Effect::Pin(_) => {}
-            }
-        }
-    }
-
-    /// The same by the extended protocol, where nobody knows when it is executed, and how often.
-    fn forget_when_executed(&mut self, effects: &[Effect]) {
-        for effect in effects.iter().filter(|effect| effect.forgets()) {
-            if let Effect::Deallocate(name) = effect
-                && let Some(statement) = self.statements.get(name).cloned()
-            {
-                self.ensure_prepared(&statement);
-            }
-            self.spoil();
-        }
-        self.forget(effects);
-    }
-
     pub(super) fn pin(&mut self, pin: Pin) {
         if self.pinned.is_none() {
             tracing::debug!(because = pin.what(), "the session keeps its server connection");
             self.pinned = Some(pin);
         }
     }
-
-    /// What the server at hand has prepared is not what we think: nobody else gets it, and a session that has to keep it
-    /// prepares anew what it uses.
-    pub(super) fn spoil(&mut self) {
-        if let Some(server) = &mut self.server {
-            server.spoiled = true;
-            server.prepared.clear();
-        }
-    }
-
-    /// Takes back what was noted for messages that are not going to be answered well.
-    pub(super) fn undo(&mut self, void: Vec<Expected>) {
-        for expected in void {
-            match expected {
-                Expected::Parse(_, Some(Named { statement, name })) => {
-                    if let Some(server) = &mut self.server {
-                        server.prepared.remove(statement.number);
-                    }
-                    if let Some(name) = name {
-                        self.statements.remove(&name);
-                    }
-                }
-                Expected::Close(_, Some(Named { statement, name: Some(name) })) => {
-                    self.statements.insert(name, statement);
-                }
-                Expected::Parse(Whose::Ours | Whose::Client, None) => self.unnamed_is_here = false,
-                // Where it stays, a later Parse of it would fail.
-                Expected::Close(Whose::Ours, _) => self.spoil(),
-                Expected::Close(..) | Expected::Ready { .. } | Expected::CopyEnd => {}
-            }
-        }
-    }
-}
-
-/// A client's name for a statement that it does not have. One of ours would be another client's.
-fn missing(name: &[u8]) -> &[u8] {
-    if name.starts_with(OURS) { NOWHERE } else { name }
 }

@@ -199,3 +199,37 @@ async fn settings_that_go_by_other_names_or_end_with_a_transaction_trouble_nobod
         assert_eq!(text(&one, "show transaction_isolation").await, "read committed", "{name}");
     }
 }
+
+#[tokio::test]
+async fn literals_of_a_prepared_statement_mean_what_its_client_set() {
+    let world = narrow().await;
+    let (one, two) = (world.connect().await, world.connect().await);
+    one.batch_execute("set timezone = 'UTC'").await.unwrap();
+    two.batch_execute("set timezone = 'America/New_York'").await.unwrap();
+    let query = "select extract(epoch from timestamptz '2024-01-01')::float8";
+    let (utc, new_york) = (1_704_067_200.0, 1_704_085_200.0);
+    let (a, b) = (two.prepare(query).await.unwrap(), one.prepare(query).await.unwrap());
+    let of = async |client: &tokio_postgres::Client, statement| -> f64 {
+        client.query_one(statement, &[]).await.unwrap().get(0)
+    };
+    assert_eq!((of(&two, &a).await, of(&one, &b).await), (new_york, utc));
+    // Also when the connection has to prepare it anew, and under a zone that is set later or for one transaction.
+    world.servers[0].end_sessions();
+    two.batch_execute("begin; set local timezone = 'UTC'").await.unwrap();
+    assert_eq!(of(&two, &a).await, utc);
+    two.batch_execute("commit").await.unwrap();
+    assert_eq!((of(&two, &a).await, of(&one, &b).await), (new_york, utc));
+    one.batch_execute("set timezone = 'America/New_York'").await.unwrap();
+    assert_eq!((of(&two, &a).await, of(&one, &b).await), (new_york, new_york));
+    // Of equal texts over different tables, neither has the other one's columns.
+    two.batch_execute("create schema s; create table s.t as select 's' as a; create table t as select 1 as a")
+        .await
+        .unwrap();
+    two.batch_execute("set search_path to s").await.unwrap();
+    let c = two.prepare("select a from t").await.unwrap();
+    let d = one.prepare("select a from t").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(two.query_one(&c, &[]).await.unwrap().get::<_, &str>(0), "s");
+        assert_eq!(one.query_one(&d, &[]).await.unwrap().get::<_, i32>(0), 1);
+    }
+}
