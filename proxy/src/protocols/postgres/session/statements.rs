@@ -143,7 +143,8 @@ impl Session {
 
     /// Takes back what was noted for messages that are not going to be answered well.
     pub(super) fn undo(&mut self, void: Vec<Expected>) {
-        for expected in void {
+        // The last one first, for one may be about what another one before it did.
+        for expected in void.into_iter().rev() {
             match expected {
                 Expected::Parse(_, Some(Named { statement, name })) => {
                     if let Some(server) = &mut self.server {

@@ -201,6 +201,37 @@ async fn settings_that_go_by_other_names_or_end_with_a_transaction_trouble_nobod
 }
 
 #[tokio::test]
+async fn what_an_error_skips_is_taken_back_in_the_order_in_which_it_was_sent() {
+    use windlass_wire_pg::frontend::{Parse, write_close_statement};
+
+    let world = narrow().await;
+    let mut raw = Raw::connect(&world, "ada@app.team").await;
+    let (sync, use_it) = (&b"S\0\0\0\x04"[..], b"B\0\0\0\x0e\0s1\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04");
+    let parse = |out: &mut Vec<u8>, name: &[u8], query: &[u8]| {
+        Parse { name, query, types: &[0, 0] }.write_as(out, name);
+    };
+    let mut out = Vec::new();
+    parse(&mut out, b"s1", b"select 'old'");
+    out.extend_from_slice(sync);
+    parse(&mut out, b"", b"selekt");
+    write_close_statement(&mut out, b"s1");
+    parse(&mut out, b"s1", b"select 'new'");
+    parse(&mut out, b"s2", b"select 2");
+    write_close_statement(&mut out, b"s2");
+    out.extend_from_slice(sync);
+    raw.stream.write_all(&out).await.unwrap();
+    assert_eq!((raw.until_ready().await, raw.until_ready().await), ("1Z".into(), "EZ".into()));
+    raw.stream.write_all(use_it).await.unwrap();
+    assert_eq!(raw.until_ready().await, "2DCZ");
+    assert!(raw.last.windows(3).any(|bytes| bytes == b"old"));
+    let mut out = Vec::new();
+    parse(&mut out, b"s2", b"select 2");
+    out.extend_from_slice(sync);
+    raw.stream.write_all(&out).await.unwrap();
+    assert_eq!(raw.until_ready().await, "1Z", "it is as if it had never been there");
+}
+
+#[tokio::test]
 async fn literals_of_a_prepared_statement_mean_what_its_client_set() {
     let world = narrow().await;
     let (one, two) = (world.connect().await, world.connect().await);
