@@ -62,6 +62,9 @@ impl Session {
         if self.last_words.is_some() {
             // It ends by itself; the client was answered.
             self.drop_server();
+            if let Some(pin) = self.pinned {
+                return Err(Self::moved(pin.what()));
+            }
         } else if !self.is_sticky() || (self.pinned.is_none() && self.server().is_some_and(|server| server.spoiled)) {
             self.give_back();
         }
