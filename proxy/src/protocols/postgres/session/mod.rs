@@ -98,7 +98,7 @@ struct Shelf {
 /// The client's unnamed statement.
 #[derive(Debug, Default)]
 struct Unnamed {
-    /// The Parse message; empty if it is too long to be kept.
+    /// The Parse message; empty if it is too long to be kept, or kept longer.
     message: Vec<u8>,
     effects: Effects,
 }

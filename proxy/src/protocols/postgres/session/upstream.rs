@@ -18,9 +18,9 @@ use crate::protocols::postgres::{
     sql::{Effect, Effects, LONGEST_READ, Pin},
 };
 
-/// The longest statement that is prepared under a name, in bytes: it has to be kept.
+/// The longest statement that is kept for a Bind in a later transaction, in bytes.
 const LONGEST_STATEMENT: usize = 1024 * 1024;
-/// The longest unnamed statement that is kept for a Bind in a later transaction, in bytes.
+/// The longest unnamed statement that is kept after it was bound, in bytes: most are bound once, and clients are many.
 const LONGEST_UNNAMED: usize = 16 * 1024;
 /// The longest names in Bind, Describe and Close, in bytes.
 const LONGEST_NAMES: usize = 4096;
@@ -189,9 +189,8 @@ impl Session {
             self.unnamed_is_here = true;
             let unnamed = self.unnamed.get_or_insert_default();
             unnamed.message.clear();
-            if start.len() <= LONGEST_UNNAMED {
-                parse.write_as(&mut unnamed.message, b"");
-            }
+            unnamed.message.shrink_to(LONGEST_UNNAMED);
+            parse.write_as(&mut unnamed.message, b"");
             unnamed.effects = effects;
             return Ok(());
         }
@@ -252,6 +251,11 @@ impl Session {
             match self.server_name(b"") {
                 Some(name) => self.bind_as(header, &names, &name, body),
                 None => self.send(start),
+            }
+            if let Some(unnamed) = &mut self.unnamed
+                && unnamed.message.len() > LONGEST_UNNAMED
+            {
+                unnamed.message = Vec::new();
             }
             self.forget_when_executed(&effects);
             self.exchange.sent_step(&effects, commits);

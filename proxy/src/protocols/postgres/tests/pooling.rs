@@ -166,6 +166,17 @@ async fn an_unnamed_statement_is_the_clients_own_even_in_a_later_transaction() {
     raw.stream.write_all(bind).await.unwrap();
     assert_eq!(raw.until_ready().await, "2DCZ");
     assert!(raw.last.windows(4).any(|bytes| bytes == b"mine"));
+    // A long one too.
+    let mut out = Vec::new();
+    let long = format!("select 'mine' -- {}", "x".repeat(100_000));
+    Parse { name: b"", query: long.as_bytes(), types: &[0, 0] }.write_as(&mut out, b"");
+    out.extend_from_slice(b"S\0\0\0\x04");
+    raw.stream.write_all(&out).await.unwrap();
+    assert_eq!(raw.until_ready().await, "1Z");
+    other.query_typed("select 'theirs'", &[]).await.unwrap();
+    raw.stream.write_all(bind).await.unwrap();
+    assert_eq!(raw.until_ready().await, "2DCZ");
+    assert!(raw.last.windows(4).any(|bytes| bytes == b"mine"));
     // A simple query ends it, as PostgreSQL does.
     let mut out = Vec::new();
     write_query(&mut out, "select 1");
