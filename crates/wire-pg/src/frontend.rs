@@ -186,6 +186,14 @@ pub fn write_query(out: &mut Vec<u8>, text: &str) {
     write(out, tag::QUERY, |out| write_cstr(out, text.as_bytes()));
 }
 
+/// Appends the start of a simple query whose last `rest` bytes, the zero byte among them, have to follow.
+pub fn write_query_start(out: &mut Vec<u8>, start: &[u8], rest: usize) {
+    let length = 4 + start.len() + rest;
+    out.push(tag::QUERY);
+    out.extend_from_slice(&u32::try_from(length).expect("bounded by the longest message").to_be_bytes());
+    out.extend_from_slice(start);
+}
+
 /// Appends a `Describe` of a statement.
 pub fn write_describe_statement(out: &mut Vec<u8>, name: &[u8]) {
     write_object(out, tag::DESCRIBE, name);
@@ -229,6 +237,15 @@ mod tests {
         assert_eq!(usize::try_from(length).unwrap() + 1, out.len());
         assert_eq!(&out[5..], b"p\0w77\0\0\0\0\x01\0\0\0\x01x\0\0");
         assert_eq!(BindNames::read(b"p\0s"), None, "more bytes are needed");
+    }
+
+    #[test]
+    fn a_query_is_written_in_parts() {
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
+        write_query(&mut whole, "select 1");
+        write_query_start(&mut parts, b"select", 3);
+        parts.extend_from_slice(b" 1\0");
+        assert_eq!(whole, parts);
     }
 
     #[test]

@@ -160,8 +160,13 @@ impl Session {
         self.unnamed = None;
         self.unnamed_is_here = false;
         self.note_pins(&effects);
-        match self.instead(&mut effects, rest, Step::Simple) {
-            Some(sql) => frontend::write_query(self.server_buffer(), &sql),
+        match self.instead(text, &mut effects, rest, Step::Simple) {
+            Some(mut sql) => {
+                if rest == 0 {
+                    sql.push(0);
+                }
+                frontend::write_query_start(self.server_buffer(), &sql, rest);
+            }
             None => self.send(start),
         }
         self.forget(&effects.list);
@@ -179,8 +184,8 @@ impl Session {
         }
         let parse = Parse::read(&start[HEADER..]).map_err(|error| Refusal::protocol(&error))?;
         let mut effects = Effects::of(parse.query, 0);
-        let instead = self.instead(&mut effects, 0, Step::Sync);
-        let query = instead.as_deref().map_or(parse.query, str::as_bytes);
+        let instead = self.instead(parse.query, &mut effects, 0, Step::Sync);
+        let query = instead.as_deref().unwrap_or(parse.query);
         let parse = Parse { query, ..parse };
         self.note_pins(&effects);
         if parse.name.is_empty() {
@@ -301,11 +306,9 @@ impl Session {
 
     /// What the server has to run in place of the client's text: for one that only forgets a prepared statement, whose
     /// name there is another, and for one that would silence warnings.
-    fn instead(&mut self, effects: &mut Effects, rest: usize, step: Step) -> Option<String> {
-        if rest == 0
-            && let Some(sql) = effects.louder()
-        {
-            return Some(sql.to_owned());
+    fn instead(&mut self, text: &[u8], effects: &mut Effects, rest: usize, step: Step) -> Option<Vec<u8>> {
+        if let Some(louder) = effects.louder(text) {
+            return Some(louder);
         }
         match effects.list.as_slice() {
             [Effect::Deallocate(name)] if effects.statements == 1 && rest == 0 => {
@@ -313,11 +316,11 @@ impl Session {
                 let server = self.server.as_mut()?;
                 // By the extended protocol it is prepared when it is bound.
                 if step == Step::Sync || server.prepared.has(statement.number) {
-                    return Some(format!("DEALLOCATE {}", statement.name()));
+                    return Some(format!("DEALLOCATE {}", statement.name()).into_bytes());
                 }
                 // Nothing to forget here, but the answer has to be that of the statement.
                 server.prepared.clear();
-                Some("DEALLOCATE ALL".to_owned())
+                Some(b"DEALLOCATE ALL".to_vec())
             }
             _ => None,
         }

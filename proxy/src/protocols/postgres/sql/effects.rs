@@ -4,6 +4,8 @@
 //! what cannot be moved pins the client to the connection. Reading errs towards pinning. What happens inside functions
 //! cannot be seen here; docs/proxy.md says so.
 
+use std::ops::Range;
+
 use super::lexer::{Lexer, Token};
 
 /// The longest text that is read; of a longer one only its start is.
@@ -59,7 +61,7 @@ pub(crate) enum Value {
 
 const QUIET: &str = "client_min_messages";
 const LOUD: &str = "warning";
-const LOUDER: &str = "SET client_min_messages TO warning";
+const LOUDER: &[u8] = b" client_min_messages TO warning";
 
 impl Value {
     /// Whether this value of the setting keeps warnings from the client.
@@ -107,19 +109,25 @@ pub(crate) struct Effects {
     pub(crate) commits: bool,
     /// How many statements it has.
     pub(crate) statements: usize,
+    /// Where in the text, behind `SET`, warnings would be kept from the client.
+    silences: Vec<Range<usize>>,
 }
 
 impl Effects {
-    /// SQL to be run in place of a text that would keep warnings from the client: they may say that a commit is in
+    /// What has to be run in place of a text that would keep warnings from the client: they may say that a commit is in
     /// doubt, and have to pass here.
-    pub(crate) fn louder(&mut self) -> Option<&'static str> {
-        match self.list.as_mut_slice() {
-            [Effect::Set(name, value)] if self.statements == 1 && value.silences(name) => {
-                *value = Value::Raw(LOUD.into());
-                Some(LOUDER)
-            }
-            _ => None,
+    pub(crate) fn louder(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+        if self.silences.is_empty() {
+            return None;
         }
+        let (mut louder, mut at) = (Vec::with_capacity(text.len() + LOUDER.len()), 0);
+        for silence in std::mem::take(&mut self.silences) {
+            louder.extend_from_slice(&text[at..silence.start]);
+            louder.extend_from_slice(LOUDER);
+            at = silence.end;
+        }
+        louder.extend_from_slice(&text[at..]);
+        Some(louder)
     }
 
     /// Reads a text. `rest` is how many bytes of it are not given.
@@ -228,10 +236,15 @@ impl Effects {
                 return skip(lexer);
             }
         }
-        for transient in [&b"local"[..], b"transaction", b"constraints"] {
+        for transient in [&b"transaction"[..], b"constraints"] {
             if is_word(token, transient) {
                 return skip(lexer);
             }
+        }
+        let is_local = is_word(token, b"local");
+        if is_local {
+            from = lexer.offset();
+            token = lexer.next();
         }
         let mut name = match token {
             Some(Token::Word(word) | Token::Name(word)) => lower(word),
@@ -252,6 +265,17 @@ impl Effects {
             end = lexer.offset();
         }
         let sql = std::str::from_utf8(&text[from..end]).ok().map(str::trim).filter(|sql| sql.len() <= LONGEST_SETTING);
+        let silent = |sql: &str| Value::Sql(sql.into()).silences(QUIET);
+        if name.as_deref() == Some(QUIET) && sql.is_none_or(silent) {
+            self.silences.push(from..end);
+            if !is_local {
+                self.list.push(Effect::Set(QUIET.into(), Value::Raw(LOUD.into())));
+            }
+            return;
+        }
+        if is_local {
+            return;
+        }
         match (name.map(full_name), sql) {
             (Some(name), Some(_)) if is_word(last, b"default") => self.list.push(Effect::Reset(name.into())),
             (Some(_), Some(_)) if is_word(last, b"current") => {}
@@ -507,13 +531,30 @@ mod tests {
 
     #[test]
     fn warnings_are_not_silenced() {
-        for text in ["SET client_min_messages = 'ERROR'", "set session client_min_messages to panic"] {
-            let mut effects = Effects::of(text.as_bytes(), 0);
-            assert_eq!(effects.louder(), Some(LOUDER), "{text}");
-            assert_eq!(effects.list, [Effect::Set(QUIET.into(), Value::Raw(LOUD.into()))]);
+        let louder = |text: &str| {
+            let louder = Effects::of(text.as_bytes(), 0).louder(text.as_bytes());
+            louder.map(|louder| String::from_utf8(louder).unwrap())
+        };
+        for (text, instead) in [
+            ("SET client_min_messages = 'ERROR'", "SET client_min_messages TO warning"),
+            ("set session client_min_messages to panic", "set session client_min_messages TO warning"),
+            (
+                "begin; SET LOCAL client_min_messages=error;commit",
+                "begin; SET LOCAL client_min_messages TO warning;commit",
+            ),
+            (
+                "set client_min_messages to fatal; set client_min_messages to error; select 'é'",
+                "set client_min_messages TO warning; set client_min_messages TO warning; select 'é'",
+            ),
+        ] {
+            assert_eq!(louder(text).as_deref(), Some(instead));
+            assert_eq!(louder(instead), None);
         }
-        assert_eq!(Effects::of(b"SET client_min_messages = notice", 0).louder(), None);
-        assert_eq!(Effects::of(b"SET search_path = error", 0).louder(), None);
+        assert_eq!(of("SET client_min_messages = panic"), [Effect::Set(QUIET.into(), Value::Raw(LOUD.into()))]);
+        assert_eq!(of("SET LOCAL client_min_messages = panic"), []);
+        for text in ["SET client_min_messages = notice", "SET search_path = error", "SET LOCAL search_path = error"] {
+            assert_eq!(louder(text), None);
+        }
     }
 
     #[test]

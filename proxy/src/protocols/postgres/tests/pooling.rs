@@ -188,3 +188,24 @@ async fn an_unnamed_statement_is_the_clients_own_even_in_a_later_transaction() {
     let more = tokio::time::timeout(std::time::Duration::from_millis(50), raw.stream.read(&mut nothing)).await;
     assert!(more.is_err(), "nothing comes behind the end");
 }
+
+#[tokio::test]
+async fn warnings_reach_the_client_whatever_it_sets() {
+    let world = narrow().await;
+    let (client, show) = (world.connect().await, "show client_min_messages");
+    let long = "x".repeat(100_000);
+    for script in [
+        "set client_min_messages = error",
+        "set client_min_messages = error; select 1",
+        "begin; set local client_min_messages = error",
+        &format!("set client_min_messages = error; select '{long}'; select 1"),
+    ] {
+        client.batch_execute(script).await.unwrap();
+        assert_eq!(text(&client, show).await, "warning");
+        client.batch_execute("rollback").await.unwrap();
+        client.batch_execute("discard all").await.unwrap();
+    }
+    client.batch_execute("begin").await.unwrap();
+    client.execute("set local client_min_messages = panic", &[]).await.unwrap();
+    assert_eq!(text(&client, show).await, "warning");
+}
