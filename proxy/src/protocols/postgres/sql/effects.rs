@@ -141,6 +141,10 @@ impl Effects {
             effects.statements += 1;
             effects.statement(first, &mut lexer, text);
         }
+        if rest > 0 {
+            // One that goes on behind what is given cannot be replaced.
+            effects.silences.retain(|silence| silence.end < text.len());
+        }
         // One long statement is data, unless its end shows that others are behind it; of several we do not know what the
         // last ones do.
         if rest > 0 && effects.statements > 1 {
@@ -550,6 +554,8 @@ mod tests {
             assert_eq!(louder(text).as_deref(), Some(instead));
             assert_eq!(louder(instead), None);
         }
+        let cut = b"SET client_min_messages = 'error";
+        assert_eq!(Effects::of(cut, 10).louder(cut), None, "its end is not here");
         assert_eq!(of("SET client_min_messages = panic"), [Effect::Set(QUIET.into(), Value::Raw(LOUD.into()))]);
         assert_eq!(of("SET LOCAL client_min_messages = panic"), []);
         for text in ["SET client_min_messages = notice", "SET search_path = error", "SET LOCAL search_path = error"] {
