@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_leader_is_open_by_the_proof_of_its_own_epoch_only() {
         let process = ProcessId { pid: 7, second: 7 };
-        let live = Sight::Live(Box::new(Live::default()));
+        let live = Sight::Live(Box::default());
         for (epoch, state) in [(8, ReplicaState::Open), (7, ReplicaState::Gated)] {
             let record = Record {
                 role: Role::Leader(8),
