@@ -1,6 +1,6 @@
 //! High availability: how long writers go without an acknowledgement when something dies or moves, beside
 //! pg_auto_failover with its defaults on hosts of the same lab, by the same writers. Prints one line of JSON for each
-//! series. Any acknowledged write that is lost ends the measurement.
+//! series. Any acknowledged write that we lose ends the measurement; the peer's are counted.
 
 use std::time::{Duration, Instant};
 
@@ -72,8 +72,10 @@ fn main() -> Result<()> {
         let mut theirs = Samples::new("pg_auto_failover: two nodes made", "ms");
         theirs.add_time(provisioned);
         theirs.print()?;
-        switchovers(&peer, &client, their_rounds).await?;
-        losses(&mut peer, &client, their_rounds).await?;
+        let mut lost = Samples::new(&format!("{PEER}: {LOST}"), "writes");
+        switchovers(&peer, &client, their_rounds, &mut lost).await?;
+        losses(&mut peer, &client, their_rounds, &mut lost).await?;
+        lost.print()?;
         // Data is removed at the end only: ext4 does not use inodes again for minutes after files were deleted, and goes
         // through all of them for each file that is made.
         peer.stop();
@@ -83,13 +85,15 @@ fn main() -> Result<()> {
         ours.make(INSTANCE, &mut made).await?;
         ours.target = Some(ours.site.through_proxy(INSTANCE, 0).await?);
         // Before the disk has to write what others are made of.
-        switchovers(&ours, &client, ours_rounds).await?;
+        let mut lost = Samples::new(&format!("Windlass: {LOST}"), "writes").aim(0.0);
+        switchovers(&ours, &client, ours_rounds, &mut lost).await?;
         for round in 1..ours_rounds {
             let name = ours.make(&format!("made-{round}"), &mut made).await?;
             ours.site.api.delete_instance(&name).await?;
         }
         made.print()?;
-        losses(&mut ours, &client, ours_rounds).await?;
+        losses(&mut ours, &client, ours_rounds, &mut lost).await?;
+        lost.print()?;
         ours.site.finish();
         Ok(())
     })
@@ -103,7 +107,7 @@ fn series(name: &str, what: &str, aim: Option<f64>) -> Samples {
 }
 
 /// Switchovers of an instance that is well.
-async fn switchovers(subject: &impl Subject, client: &Node, rounds: usize) -> Result<()> {
+async fn switchovers(subject: &impl Subject, client: &Node, rounds: usize, lost: &mut Samples) -> Result<()> {
     let name = subject.name();
     let mut gaps = series(name, "switchover at 200 transactions a second", Some(250.0));
     let mut errors = Samples::new(&format!("{name}: transactions that failed in a switchover"), "errors");
@@ -111,7 +115,7 @@ async fn switchovers(subject: &impl Subject, client: &Node, rounds: usize) -> Re
         errors = errors.aim(0.0);
     }
     for _ in 0..rounds {
-        let (gap, failed) = switch(subject, client).await.with_context(|| format!("{name} switchover"))?;
+        let (gap, failed) = switch(subject, client, lost).await.with_context(|| format!("{name} switchover"))?;
         gaps.add_time(gap);
         errors.add(failed as f64);
     }
@@ -120,7 +124,7 @@ async fn switchovers(subject: &impl Subject, client: &Node, rounds: usize) -> Re
 }
 
 /// Every loss of one subject.
-async fn losses(subject: &mut impl Subject, client: &Node, rounds: usize) -> Result<()> {
+async fn losses(subject: &mut impl Subject, client: &Node, rounds: usize, lost: &mut Samples) -> Result<()> {
     let name = subject.name();
     let host = "primary's host lost (power, frozen, cut in turn)";
     let mut death = series(name, host, Some(2000.0));
@@ -130,7 +134,7 @@ async fn losses(subject: &mut impl Subject, client: &Node, rounds: usize) -> Res
     let mut rejoin = series(name, "lost host back until both members are whole", None);
     for round in 0..rounds {
         let loss = [Loss::PrimaryPower, Loss::PrimaryFrozen, Loss::PrimaryCut][round % 3];
-        let (gap, back) = lose(subject, client, loss).await.with_context(|| format!("{name} {loss:?}"))?;
+        let (gap, back) = lose(subject, client, loss, lost).await.with_context(|| format!("{name} {loss:?}"))?;
         death.add_time(gap);
         rejoin.add_time(back);
     }
@@ -143,7 +147,7 @@ async fn losses(subject: &mut impl Subject, client: &Node, rounds: usize) -> Res
     ] {
         let mut gaps = series(name, what, Some(aim));
         for _ in 0..rounds {
-            gaps.add_time(lose(subject, client, loss).await.with_context(|| format!("{name} {what}"))?.0);
+            gaps.add_time(lose(subject, client, loss, lost).await.with_context(|| format!("{name} {what}"))?.0);
         }
         gaps.print()?;
     }
@@ -157,7 +161,12 @@ fn start(subject: &impl Subject, client: &Node, every: Duration) -> Result<Workl
 }
 
 /// The longest time without an acknowledgement after a loss, and how long it took to be whole again afterwards.
-async fn lose(subject: &mut impl Subject, client: &Node, loss: Loss) -> Result<(Duration, Duration)> {
+async fn lose(
+    subject: &mut impl Subject,
+    client: &Node,
+    loss: Loss,
+    lost: &mut Samples,
+) -> Result<(Duration, Duration)> {
     subject.whole().await?;
     Workload::prepare(&subject.target()).await?;
     let workload = start(subject, client, Duration::from_millis(10))?;
@@ -205,15 +214,14 @@ async fn lose(subject: &mut impl Subject, client: &Node, loss: Loss) -> Result<(
     subject.whole().await?;
     let back = begin.elapsed();
     let history = workload.finish().await?;
-    let breaches = history.breaches(&End::read(&subject.target()).await?);
-    ensure!(breaches.is_empty(), "{breaches:#?}");
+    lost.add(check(subject, &history.breaches(&End::read(&subject.target()).await?))? as f64);
     let gap = gap::longest(&history.writes, from, until);
     eprintln!("{} {loss:?}: {gap:?}, whole after {back:?}", subject.name());
     Ok((gap, back))
 }
 
 /// The longest time without an acknowledgement in a switchover, and how many transactions failed.
-async fn switch(subject: &impl Subject, client: &Node) -> Result<(Duration, usize)> {
+async fn switch(subject: &impl Subject, client: &Node, lost: &mut Samples) -> Result<(Duration, usize)> {
     subject.whole().await?;
     Workload::prepare(&subject.target()).await?;
     let workload = start(subject, client, Duration::from_millis(20))?;
@@ -224,15 +232,24 @@ async fn switch(subject: &impl Subject, client: &Node) -> Result<(Duration, usiz
     let until = workload.now();
     subject.whole().await?;
     let history = workload.finish().await?;
-    let breaches = history.breaches(&End::read(&subject.target()).await?);
-    ensure!(breaches.is_empty(), "{breaches:#?}");
+    lost.add(check(subject, &history.breaches(&End::read(&subject.target()).await?))? as f64);
     let failed = history.writes.iter().filter(|write| write.ack.is_none() && write.begun >= from).count();
     let gap = gap::longest(&history.writes, from, until);
     eprintln!("{} switchover: {gap:?}, {failed} failed", subject.name());
     Ok((gap, failed))
 }
 
+/// How many acknowledged writes were lost in a round.
+fn check(subject: &impl Subject, breaches: &[String]) -> Result<usize> {
+    ensure!(subject.name() == PEER || breaches.is_empty(), "{breaches:#?}");
+    if let Some(first) = breaches.first() {
+        eprintln!("{} lost {} acknowledged writes: {first}", subject.name(), breaches.len());
+    }
+    Ok(breaches.len())
+}
+
 const PEER: &str = "pg_auto_failover";
+const LOST: &str = "acknowledged writes lost in a round";
 
 impl Subject for AutoFailover {
     fn name(&self) -> &'static str {

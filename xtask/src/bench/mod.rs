@@ -82,7 +82,7 @@ const BENCHMARKS: &[Benchmark] = &[
                are measured before the 20 others are made, whose files the disk writes for a minute, and nothing is \
                removed before the end: ext4 is slow to make files for minutes after thousands were removed. Four writers, each of which inserts a row every 10 ms through \
                the proxy; a gap is the longest time that any of them was without an acknowledgement, until a second after \
-               writes went on. After each round every acknowledged row must be there, or the measurement fails. Beside it \
+               writes went on. After each round every acknowledged row must be there, or the measurement fails; of the peer they are counted. Beside it \
                pg_auto_failover as Debian packages it, with its defaults: monitor and two nodes on hosts of their own, \
                reached directly by the same writers, who try both addresses.",
     },
