@@ -237,7 +237,11 @@ fn hush(view: &View<'_>, order: &Order) -> Step {
         Role::Leader(_) => return settled("it leads this very epoch; only a higher one seals it"),
         Role::Unborn | Role::Follower(_) | Role::Proven(_) | Role::Sealed(_) | Role::Demoted(_) => {}
     }
-    let wanted = Configuration::standby(others(view));
+    // A standby goes on having names or none: the change would take effect at some time.
+    let wanted = match view.applied {
+        Some(applied) if applied.epoch.is_none() => Configuration { upstream: None, ..applied.clone() },
+        Some(_) | None => Configuration::standby(others(view)),
+    };
     match view.standing.sight {
         Sight::NoData => settled("it has no data"),
         Sight::Down(_) if view.marker => settled("a rewind was not finished; its data cannot be elected"),

@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use windlass_proto::agent::v1 as pb;
 
 use crate::lab::{Lab, comes};
@@ -80,16 +77,13 @@ async fn who_is_cut_off_from_all_shuts_itself_and_opens_when_a_follower_is_back(
 
 #[tokio::test]
 async fn names_prove_nothing_before_the_server_was_seen_to_wait() {
-    let (lab, nonce) = Lab::founded(2).await;
+    let (lab, nonce) = Lab::founded(3).await;
     let names = async |node: usize| lab.nodes[node].sql("show synchronous_standby_names").await;
     assert_eq!(names(1).await.as_deref(), Ok("ANY 1 (\"nobody\")"), "a standby has names before it is promoted");
     lab.nodes[0].app("create table t(n int)").await.expect("write");
     lab.lead(0, 1, &nonce, &[]).await;
     lab.enforces(0, &[]).await;
-    // It alone tells the others that commits wait, after a reload or, if it is busy, minutes later.
-    let checkpointer = "select pid from pg_stat_activity where backend_type = 'checkpointer'";
-    let pid = lab.nodes[0].sql(checkpointer).await.expect("a checkpointer").parse().expect("a pid");
-    let signal = |signal| kill(Pid::from_raw(pid), signal).expect("it runs");
+    let signal = lab.nodes[0].checkpointer().await;
     signal(Signal::SIGSTOP);
     let order = lab.order(0, 1, lab.lead_goal(&nonce, &[1]));
     let rev = order.rev;
@@ -105,4 +99,21 @@ async fn names_prove_nothing_before_the_server_was_seen_to_wait() {
     signal(Signal::SIGCONT);
     lab.enforces(0, &[1]).await;
     lab.until(0, "a barrier", |facts| facts.barrier_rev == rev).await;
+}
+
+#[tokio::test]
+async fn one_of_two_leads_alone_without_its_checkpointer() {
+    let (lab, nonce) = Lab::founded(2).await;
+    lab.nodes[0].app("create table t(n int)").await.expect("write");
+    lab.reaches(1, pb::ReplicaState::Standby).await;
+    let signal = lab.nodes[1].checkpointer().await;
+    signal(Signal::SIGSTOP);
+    lab.nodes[0].hold("ha.before_start");
+    lab.nodes[0].kill_server();
+    lab.seal(1, 2).await;
+    lab.reaches(1, pb::ReplicaState::Sealed).await;
+    lab.lead(1, 2, &nonce, &[]).await;
+    lab.reaches(1, pb::ReplicaState::Open).await;
+    lab.nodes[1].app("insert into t values (1)").await.expect("open");
+    signal(Signal::SIGCONT);
 }

@@ -392,6 +392,14 @@ impl Node {
         }
     }
 
+    /// What signals the checkpointer, which alone tells the other processes whether commits wait, and whether it is busy or
+    /// not says how soon.
+    pub(crate) async fn checkpointer(&self) -> impl Fn(Signal) {
+        let pid = self.sql("select pid from pg_stat_activity where backend_type = 'checkpointer'").await;
+        let pid = Pid::from_raw(pid.expect("a checkpointer").parse().expect("a pid"));
+        move |signal| kill(pid, signal).expect("it runs")
+    }
+
     /// Holds the machine at the point; returns when it is there.
     pub(crate) async fn held_at(&self, point: &str) {
         let reached = self.failpoints.paused(point);

@@ -124,17 +124,16 @@ fn held(draft: &Draft<'_>, evidence: &Evidence) -> Option<String> {
 /// `failover --force`.
 pub(super) fn by_operator(draft: &mut Draft<'_>) {
     let Intent::Failover { id, to, loss } = draft.now.intent else { return };
-    let feasible = election::feasible(draft.now, draft.observed, to).and_then(|chosen| match to {
-        Some(to) if to != chosen => Err(format!(
-            "{} may lack acknowledged commits, {} has all of them",
-            draft.now.name(to),
-            draft.now.name(chosen)
-        )),
-        Some(_) | None => Ok(chosen),
-    });
-    if let (Loss::Forbidden, Err(why)) = (loss, feasible) {
+    let failure = match (loss, election::feasible(draft.now, draft.observed, to)) {
+        (Loss::Allowed, _) => None,
+        (Loss::Forbidden, Err(why)) => Some(format!("{why}; --allow-data-loss would go on without it")),
+        (Loss::Forbidden, Ok(chosen)) => to.filter(|to| *to != chosen).map(|to| {
+            let (to, chosen) = (draft.now.name(to), draft.now.name(chosen));
+            format!("{to} may lack acknowledged commits or does not answer; {chosen} has all of them")
+        }),
+    };
+    if let Some(failure) = failure {
         draft.next.intent = Intent::None;
-        let failure = format!("{why}; --allow-data-loss would go on without it");
         draft.next.outcome = Some(Outcome { id, failure });
         return;
     }

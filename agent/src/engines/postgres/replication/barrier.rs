@@ -56,7 +56,7 @@ pub async fn commit(server: &Server, row: Barrier, waits: Waits) -> Result<Lsn, 
     let client = open(server, HOME_DATABASE).await?;
     // Before the row is written: whoever holds it may be elected without the commits that waited for nobody.
     if waits == Waits::Unproven {
-        until_seen_to_wait(&client, &open(server, HOME_DATABASE).await?).await?;
+        until_seen_to_wait(&open(server, HOME_DATABASE).await?, &client).await?;
     }
     let (epoch, rev) = (row.epoch.cast_signed(), row.rev.cast_signed());
     let (member, nonce) = (row.member.to_string(), row.nonce.to_string());
@@ -67,11 +67,14 @@ pub async fn commit(server: &Server, row: Barrier, waits: Waits) -> Result<Lsn, 
 }
 
 /// Commits something until a commit was seen to wait. A server that was just told to wait does so only once its
-/// checkpointer knows, and until then commits go through that no follower has.
+/// checkpointer knows, and until then commits go through that no follower has. Who was seen is left waiting: a follower may
+/// have to replay the barrier before its receipts count.
 async fn until_seen_to_wait(client: &Client, watcher: &Client) -> Result<(), Error> {
     const COMMIT: &str = "select pg_logical_emit_message(true, 'windlass', 'does it wait')";
     const WAITS: &str = "select 1 from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'";
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.map_err(refused)?.get(0);
+    // Up to version 13 waits are shown only with it.
+    client.batch_execute("set track_activities = on").await.map_err(refused)?;
     let waits = watcher.prepare(WAITS).await.map_err(refused)?;
     loop {
         let seen = async {
@@ -81,10 +84,7 @@ async fn until_seen_to_wait(client: &Client, watcher: &Client) -> Result<(), Err
         let mut written = pin!(client.execute(COMMIT, &[]));
         tokio::select! {
             done = &mut written => done.map(drop).map_err(refused)?,
-            seen = seen => {
-                seen?;
-                return written.await.map(drop).map_err(refused);
-            }
+            seen = seen => return seen,
         }
         tokio::time::sleep(AGAIN).await;
     }

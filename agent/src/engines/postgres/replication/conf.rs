@@ -66,9 +66,13 @@ const NOBODY: &str = "nobody";
 
 impl Configuration {
     /// Of a standby. Its server is to wait for receipts from before it is promoted: whether commits wait at all is a flag
-    /// that only the checkpointer sets, which after a reload may take as long as a checkpoint
+    /// that only the checkpointer sets and clears, which after a reload may take as long as a checkpoint
     /// (`SyncRepUpdateSyncStandbysDefined` in PostgreSQL's `syncrep.c`), while the names are read by each process itself.
+    /// One of two is most likely promoted to lead alone, and would have to wait until it is cleared.
     pub fn standby(members: Vec<MemberId>) -> Self {
+        if members.len() < 2 {
+            return Self { members, ..Self::default() };
+        }
         Self { names: vec![NOBODY.to_owned()], needed: 1, members, ..Self::default() }
     }
 
