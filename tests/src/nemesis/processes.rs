@@ -1,12 +1,19 @@
 //! Faults of single processes and files (1 to 3, 5, 8 to 10, 40).
 
-use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::round::Round;
 use crate::database::{self, start_time};
 use crate::lab::faults::{Cut, Freeze};
+use crate::processes::Scope;
+use crate::wait_until;
+
+/// What ended is back by then.
+const BACK: Duration = Duration::from_secs(60);
 
 pub(super) async fn postmaster(round: &mut Round<'_>) -> Result<()> {
     let primary = round.primary().await?;
@@ -94,11 +101,29 @@ async fn dies_at(round: &mut Round<'_>, point: &str) -> Result<()> {
     Ok(())
 }
 
+/// The primary's postmaster and the agent that started it. An agent that was killed since then is not its parent.
+async fn child_of_its_agent(round: &mut Round<'_>) -> Result<(i32, i32)> {
+    for _ in 0..5 {
+        let primary = round.primary().await?;
+        let (pid, agent) = (round.postmaster(primary)?, round.host(primary).program().pid().context("no agent")?);
+        if Scope::Family(agent).pids().contains(&pid) {
+            return Ok((pid, agent));
+        }
+        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+        wait_until("another postmaster there", BACK, async || {
+            ensure!(round.postmaster(primary)? != pid, "not yet");
+            Ok(())
+        })
+        .await?;
+        round.whole(BACK).await?;
+    }
+    bail!("the primary's postmaster is never its agent's child")
+}
+
 pub(super) async fn zombie(round: &mut Round<'_>) -> Result<()> {
-    let primary = round.primary().await?;
-    let (pid, agent) = (round.postmaster(primary)?, round.host(primary).program().pid().context("no agent")?);
-    round.mark();
     // Its parent does not reap it, so that it looks alive to whoever only asks for the number.
+    let (pid, agent) = child_of_its_agent(round).await?;
+    round.mark();
     let frozen = Freeze::processes(&[agent])?;
     kill(Pid::from_raw(pid), Signal::SIGKILL)?;
     round.lasts(2.0).await;
@@ -126,7 +151,7 @@ pub(super) async fn state_lost(round: &mut Round<'_>) -> Result<()> {
         }
         round.host(standby).start()?;
         round.writes_go_on(30).await?;
-        round.whole(std::time::Duration::from_secs(90)).await.with_context(|| format!("{damage:?}"))?;
+        round.whole(Duration::from_secs(90)).await.with_context(|| format!("{damage:?}"))?;
     }
     ensure!(!database::processes_below(&directory).is_empty(), "it runs");
     Ok(())
