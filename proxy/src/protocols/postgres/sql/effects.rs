@@ -6,100 +6,17 @@
 
 use std::ops::Range;
 
-use super::lexer::{Lexer, Token};
+use super::{
+    effect::{Effect, LOUD, Pin, QUIET, Value},
+    lexer::{Lexer, Token},
+};
 
 /// The longest text that is read; of a longer one only its start is.
 pub(crate) const LONGEST_READ: usize = 64 * 1024;
 /// The longest `SET` that is kept, in bytes.
 const LONGEST_SETTING: usize = 4096;
-
-/// Why a client has to keep its server connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pin {
-    /// `LISTEN`.
-    Listen,
-    /// A temporary table, view or sequence.
-    Temporary,
-    /// An advisory lock of the session.
-    AdvisoryLock,
-    /// A cursor `WITH HOLD`.
-    HoldCursor,
-    /// `PREPARE` in SQL.
-    SqlPrepare,
-    /// A change of settings that cannot be followed.
-    Settings,
-    /// A library was loaded.
-    Library,
-    /// A text too long to be read.
-    Unread,
-}
-
-impl Pin {
-    /// For people.
-    pub(crate) fn what(self) -> &'static str {
-        match self {
-            Self::Listen => "LISTEN",
-            Self::Temporary => "temporary tables",
-            Self::AdvisoryLock => "advisory locks",
-            Self::HoldCursor => "a cursor WITH HOLD",
-            Self::SqlPrepare => "PREPARE in SQL",
-            Self::Settings => "settings that cannot be followed",
-            Self::Library => "a loaded library",
-            Self::Unread => "a script too long to be followed",
-        }
-    }
-}
-
-/// The value of a setting.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Value {
-    /// What stands behind `SET`, to be run again as it is.
-    Sql(Box<str>),
-    /// The value itself, as in the start of a session.
-    Raw(Box<str>),
-}
-
-const QUIET: &str = "client_min_messages";
-const LOUD: &str = "warning";
+/// What stands behind `SET` in place of what would silence.
 const LOUDER: &[u8] = b" client_min_messages TO warning";
-
-impl Value {
-    /// Whether this value of the setting keeps warnings from the client.
-    pub(crate) fn silences(&self, name: &str) -> bool {
-        let (Self::Sql(text) | Self::Raw(text)) = self;
-        let text = text.to_ascii_lowercase();
-        name == QUIET && ["error", "fatal", "panic"].iter().any(|level| text.contains(level))
-    }
-}
-
-/// One thing that a text does to its session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// A setting, by its name in lower case.
-    Set(Box<str>, Value),
-    /// Back to the default.
-    Reset(Box<str>),
-    /// All back to their defaults.
-    ResetAll,
-    /// The session is as new.
-    DiscardAll,
-    /// Forget a prepared statement.
-    Deallocate(Box<[u8]>),
-    /// Forget all prepared statements.
-    DeallocateAll,
-    /// It cannot be moved from here on.
-    Pin(Pin),
-}
-
-impl Effect {
-    /// Whether prepared statements are forgotten.
-    pub(crate) fn forgets(&self) -> bool {
-        match self {
-            Self::DiscardAll | Self::Deallocate(_) | Self::DeallocateAll => true,
-            Self::Set(..) | Self::Reset(_) | Self::ResetAll | Self::Pin(_) => false,
-        }
-    }
-}
 
 /// All of it, in order. Most texts have none, which costs no memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,8 +26,8 @@ pub(crate) struct Effects {
     pub(crate) commits: bool,
     /// How many statements it has.
     pub(crate) statements: usize,
-    /// Where in the text, behind `SET`, warnings would be kept from the client.
-    silences: Vec<Range<usize>>,
+    /// Where in the text warnings would be kept from the client, and what has to stand there instead.
+    silences: Vec<(Range<usize>, &'static [u8])>,
 }
 
 impl Effects {
@@ -121,9 +38,11 @@ impl Effects {
             return None;
         }
         let (mut louder, mut at) = (Vec::with_capacity(text.len() + LOUDER.len()), 0);
-        for silence in std::mem::take(&mut self.silences) {
+        // Calls may stand within each other.
+        self.silences.sort_by_key(|(silence, _)| silence.start);
+        for (silence, instead) in std::mem::take(&mut self.silences) {
             louder.extend_from_slice(&text[at..silence.start]);
-            louder.extend_from_slice(LOUDER);
+            louder.extend_from_slice(instead);
             at = silence.end;
         }
         louder.extend_from_slice(&text[at..]);
@@ -143,7 +62,7 @@ impl Effects {
         }
         if rest > 0 {
             // One that goes on behind what is given cannot be replaced.
-            effects.silences.retain(|silence| silence.end < text.len());
+            effects.silences.retain(|(silence, _)| silence.end < text.len());
         }
         // One long statement is data, unless its end shows that others are behind it; of several we do not know what the
         // last ones do.
@@ -271,7 +190,7 @@ impl Effects {
         let sql = std::str::from_utf8(&text[from..end]).ok().map(str::trim).filter(|sql| sql.len() <= LONGEST_SETTING);
         let silent = |sql: &str| Value::Sql(sql.into()).silences(QUIET);
         if name.as_deref() == Some(QUIET) && sql.is_none_or(silent) {
-            self.silences.push(from..end);
+            self.silences.push((from..end, LOUDER));
             if !is_local {
                 self.list.push(Effect::Set(QUIET.into(), Value::Raw(LOUD.into())));
             }
@@ -335,19 +254,28 @@ impl Effects {
     fn set_config<'a>(&mut self, lexer: &mut Lexer<'a>) {
         let mut ahead = lexer.clone();
         let mut arguments: [Option<Token<'a>>; 3] = [None; 3];
-        let (mut depth, mut at, mut simple) = (0_usize, 0_usize, true);
-        for token in ahead.by_ref() {
+        let (mut depth, mut at, mut simple, mut plain) = (0_usize, 0_usize, true, true);
+        let mut value_at = ahead.offset()..ahead.offset();
+        while let Some(token) = ahead.next() {
             match token {
                 Token::Sign(b'(') => depth += 1,
                 Token::Sign(b')') if depth <= 1 => break,
                 Token::Sign(b')') => depth -= 1,
-                Token::Sign(b',') if depth == 1 => at += 1,
+                Token::Sign(b',') if depth == 1 => {
+                    at += 1;
+                    match at {
+                        1 => value_at = ahead.offset()..ahead.offset(),
+                        2 => value_at.end = ahead.offset() - 1,
+                        _ => {}
+                    }
+                }
                 Token::Sign(b';') => break,
                 Token::Word(_) | Token::Name(_) | Token::Text(_) | Token::Literal | Token::Sign(_) => {
                     match arguments.get_mut(at) {
                         Some(argument) if argument.is_none() && depth == 1 => *argument = Some(token),
-                        // More than one token: an expression, unless it is the value, which only matters for the session.
-                        Some(_) | None => simple = simple && at == 1,
+                        // More than one token: an expression.
+                        Some(_) | None if at == 1 => plain = false,
+                        Some(_) | None => simple = false,
                     }
                 }
             }
@@ -357,15 +285,31 @@ impl Effects {
             Some(Token::Text(text)) => std::str::from_utf8(text).ok().map(|text| text.replace("''", "'")),
             Some(Token::Word(_) | Token::Name(_) | Token::Literal | Token::Sign(_)) | None => None,
         };
+        let name = literal(name).map(|name| name.to_ascii_lowercase());
+        let value = literal(value).filter(|_| plain).map(|value| Value::Raw(value.into()));
+        if name.as_deref() == Some(QUIET) && at >= 2 {
+            self.louder_value(value.as_ref(), value_at);
+        }
         let is_local = is_word(local, b"true") || matches!(local, Some(Token::Text(b"t" | b"true")));
         if is_local && simple {
             return;
         }
-        match (literal(name), literal(value), is_word(local, b"false") && simple) {
-            (Some(name), Some(value), true) => {
-                self.list.push(Effect::Set(name.to_ascii_lowercase().into(), Value::Raw(value.into())));
-            }
+        match (name, value, is_word(local, b"false") && simple) {
+            (Some(name), Some(value), true) => self.list.push(Effect::Set(name.into(), value)),
             _ => self.pin(Pin::Settings),
+        }
+    }
+
+    /// Notes what has to stand in place of a value of a setting that may silence. One that only the server knows is
+    /// looked at there, for it may have parameters, which have to stay.
+    fn louder_value(&mut self, value: Option<&Value>, at: Range<usize>) {
+        match value {
+            Some(value) if value.silences(QUIET) => self.silences.push((at, b"'warning'")),
+            Some(_) => {}
+            None => {
+                self.silences.push((at.start..at.start, b"pg_catalog.regexp_replace(("));
+                self.silences.push((at.end..at.end, b")::text, '^(error|fatal|panic)$', 'warning', 'i')"));
+            }
         }
     }
 
@@ -510,6 +454,7 @@ mod tests {
             ("SET SESSION AUTHORIZATION ada", Pin::Settings),
             ("SELECT set_config($1, $2, false)", Pin::Settings),
             ("SELECT set_config('a', 'b', $1)", Pin::Settings),
+            ("SELECT set_config('a', 'b' || 'c', false)", Pin::Settings),
             ("LOAD 'auto_explain'", Pin::Library),
             ("SET", Pin::Settings),
         ] {
@@ -550,15 +495,32 @@ mod tests {
                 "set client_min_messages to fatal; set client_min_messages to error; select 'é'",
                 "set client_min_messages TO warning; set client_min_messages TO warning; select 'é'",
             ),
+            (
+                "select set_config('Client_Min_Messages', 'error', true); set client_min_messages to error",
+                "select set_config('Client_Min_Messages','warning', true); set client_min_messages TO warning",
+            ),
         ] {
             assert_eq!(louder(text).as_deref(), Some(instead));
             assert_eq!(louder(instead), None);
         }
+        assert_eq!(
+            louder("select set_config('client_min_messages',$1,false)").as_deref(),
+            Some(
+                "select set_config('client_min_messages',\
+                 pg_catalog.regexp_replace(($1)::text, '^(error|fatal|panic)$', 'warning', 'i'),false)"
+            )
+        );
         let cut = b"SET client_min_messages = 'error";
         assert_eq!(Effects::of(cut, 10).louder(cut), None, "its end is not here");
         assert_eq!(of("SET client_min_messages = panic"), [Effect::Set(QUIET.into(), Value::Raw(LOUD.into()))]);
         assert_eq!(of("SET LOCAL client_min_messages = panic"), []);
-        for text in ["SET client_min_messages = notice", "SET search_path = error", "SET LOCAL search_path = error"] {
+        for text in [
+            "SET client_min_messages = notice",
+            "SET search_path = error",
+            "SET LOCAL search_path = error",
+            "SELECT set_config('client_min_messages', 'notice', false)",
+            "SELECT set_config('search_path', 'error', false)",
+        ] {
             assert_eq!(louder(text), None);
         }
     }

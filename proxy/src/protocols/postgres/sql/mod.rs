@@ -1,8 +1,10 @@
 //! Reading SQL as far as a pooler must: what a text does to the session that runs it. Pure.
 
+mod effect;
 mod effects;
 mod lexer;
 mod settings;
 
-pub(crate) use effects::{Effect, Effects, LONGEST_READ, Pin, Value};
+pub(crate) use effect::{Effect, Pin, Value};
+pub(crate) use effects::{Effects, LONGEST_READ};
 pub(crate) use settings::{Settings, literal};

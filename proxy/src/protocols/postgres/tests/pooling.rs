@@ -198,6 +198,10 @@ async fn warnings_reach_the_client_whatever_it_sets() {
         "set client_min_messages = error",
         "set client_min_messages = error; select 1",
         "begin; set local client_min_messages = error",
+        "select set_config('client_min_messages', 'error', false)",
+        "select set_config('client_min_messages', 'er' || 'ror', false)",
+        "begin; select set_config('client_min_messages', 'error', true)",
+        "begin; select set_config('client_min_messages', set_config('client_min_messages', 'panic', true), true)",
         &format!("set client_min_messages = error; select '{long}'; select 1"),
     ] {
         client.batch_execute(script).await.unwrap();
@@ -208,4 +212,11 @@ async fn warnings_reach_the_client_whatever_it_sets() {
     client.batch_execute("begin").await.unwrap();
     client.execute("set local client_min_messages = panic", &[]).await.unwrap();
     assert_eq!(text(&client, show).await, "warning");
+    client.batch_execute("rollback").await.unwrap();
+    let call = "select set_config('client_min_messages', $1, false)";
+    for (value, instead) in [("Fatal", "warning"), ("notice", "notice")] {
+        assert_eq!(client.query_one(call, &[&value]).await.unwrap().get::<_, &str>(0), instead);
+        assert_eq!(text(&client, show).await, instead);
+    }
+    assert_eq!(text(&client, "select set_config('client_min_messages', 'error', false)").await, "warning");
 }
