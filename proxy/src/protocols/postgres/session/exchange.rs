@@ -285,6 +285,10 @@ impl Exchange {
         let verdict = results.verdict(status);
         if results.has_failed() && verdict != Verdict::PartlyTrue {
             ended.failed = std::mem::take(&mut effects);
+        } else if results.has_failed() {
+            // They were noted when they were sent, and nobody knows whether they were tried.
+            ended.failed.extend(effects.iter().filter(|effect| effect.forgets()).cloned());
+            effects.retain(|effect| !matches!(effect, Effect::Deallocate(_) | Effect::DeallocateAll));
         }
         if status != TransactionStatus::Idle {
             // What is forgotten stays so, whatever becomes of the transaction.

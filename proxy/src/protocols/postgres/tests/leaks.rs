@@ -154,6 +154,26 @@ async fn statements_of_others_survive_what_one_client_forgets_or_fails_to() {
 }
 
 #[tokio::test]
+async fn statements_of_others_survive_a_script_that_ends_a_transaction_and_fails_to_forget() {
+    let world = narrow().await;
+    let one = world.connect().await;
+    let a = one.prepare("select 1").await.unwrap();
+    // The client library counts all its statements: those of the others are s1 and so on.
+    for (script, error) in [
+        ("commit; begin; deallocate s1", "26000"),
+        ("commit; deallocate s2", "26000"),
+        ("commit; begin; select 1/0; deallocate all", "22012"),
+    ] {
+        let two = world.connect().await;
+        let b = two.prepare("select 1").await.unwrap();
+        two.query_one(&b, &[]).await.unwrap();
+        assert_eq!(code(two.batch_execute(script).await), error);
+        two.batch_execute("rollback").await.unwrap();
+        assert_eq!(one.query_one(&a, &[]).await.unwrap().get::<_, i32>(0), 1, "{script}");
+    }
+}
+
+#[tokio::test]
 async fn what_stands_behind_a_long_statement_is_not_overlooked() {
     let world = World::with(Pooling::Transaction, 1, |config| config.limits.backends = 2).await;
     let (one, two) = (world.connect().await, world.connect().await);
