@@ -65,7 +65,7 @@ impl Session {
             if let Some(pin) = self.pinned {
                 return Err(Self::moved(pin.what()));
             }
-        } else if !self.is_sticky() || (self.pinned.is_none() && self.server().is_some_and(|server| server.spoiled)) {
+        } else if !self.is_sticky() {
             self.give_back();
         }
         Ok(())

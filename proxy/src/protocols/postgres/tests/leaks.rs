@@ -174,6 +174,28 @@ async fn statements_of_others_survive_a_script_that_ends_a_transaction_and_fails
 }
 
 #[tokio::test]
+async fn a_session_keeps_its_connection_when_it_forgets_a_statement() {
+    let world = World::new(Pooling::Session).await;
+    let client = world.connect().await;
+    let (a, b) = (client.prepare("select 1").await.unwrap(), client.prepare("select 2").await.unwrap());
+    let pid = "select pg_backend_pid()";
+    let before = text(&client, pid).await;
+    client.batch_execute("create sequence q; select nextval('q')").await.unwrap();
+    client.execute("deallocate s0", &[]).await.unwrap();
+    assert_eq!(text(&client, pid).await, before);
+    assert_eq!(text(&client, "select currval('q')").await, "1");
+    assert_eq!(code(client.query(&a, &[]).await), "26000");
+    for _ in 0..2 {
+        assert_eq!(client.query_one(&b, &[]).await.unwrap().get::<_, i32>(0), 2);
+    }
+    client.execute("deallocate all", &[]).await.unwrap();
+    assert_eq!(code(client.query(&b, &[]).await), "26000");
+    let c = client.prepare("select 2").await.unwrap();
+    assert_eq!(client.query_one(&c, &[]).await.unwrap().get::<_, i32>(0), 2);
+    assert_eq!(text(&client, pid).await, before);
+}
+
+#[tokio::test]
 async fn what_stands_behind_a_long_statement_is_not_overlooked() {
     let world = World::with(Pooling::Transaction, 1, |config| config.limits.backends = 2).await;
     let (one, two) = (world.connect().await, world.connect().await);
