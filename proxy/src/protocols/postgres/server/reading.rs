@@ -5,13 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::protocols::postgres::sql::{Effect, Settings, Value};
-
-/// Those that a server reports, so that they are known also within a transaction.
-const REPORTED: [&str; 5] =
-    ["TimeZone", "DateStyle", "IntervalStyle", "client_encoding", "standard_conforming_strings"];
-/// The server reads anew when it changes, but refuses if the columns are others then.
-const PATH: &str = "search_path";
+use crate::protocols::postgres::sql::{Effect, PATH, REPORTED, Settings, Value, is_read_by};
 
 /// Values of these settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -32,22 +26,23 @@ impl Reading {
 }
 
 pub(crate) fn concerns(parameter: &str) -> bool {
-    REPORTED.contains(&parameter)
+    REPORTED.iter().any(|name| name.eq_ignore_ascii_case(parameter))
 }
 
 /// The part of a reading that a server reports, from its parameters.
 pub(crate) fn reported(parameters: &[(String, Vec<u8>)]) -> Arc<[u8]> {
-    let value = |name: &&str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());
+    let value = |name: &&str| {
+        let mut known = parameters.iter();
+        known.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_slice())
+    };
     REPORTED.iter().map(|name| value(name).unwrap_or_default()).collect::<Vec<_>>().join(&0).into()
 }
 
 /// Whether texts mean something else after it.
 pub(crate) fn changes(effect: &Effect) -> bool {
     match effect {
-        Effect::Set(name, _) | Effect::Reset(name) => {
-            **name == *PATH || REPORTED.iter().any(|reported| reported.eq_ignore_ascii_case(name))
-        }
-        Effect::ResetAll | Effect::DiscardAll => true,
+        Effect::Set(name, _) | Effect::Reset(name) => is_read_by(name),
+        Effect::Local | Effect::ResetAll | Effect::DiscardAll => true,
         Effect::Deallocate(_) | Effect::DeallocateAll | Effect::Pin(_) => false,
     }
 }

@@ -202,7 +202,7 @@ impl Session {
                 Effect::Pin(pin) => {
                     self.pinned.get_or_insert(*pin);
                 }
-                Effect::Deallocate(_) | Effect::DeallocateAll => {}
+                Effect::Local | Effect::Deallocate(_) | Effect::DeallocateAll => {}
             }
         }
         let same = now == client;

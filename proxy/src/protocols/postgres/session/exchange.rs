@@ -70,7 +70,7 @@ pub(super) struct Exchange {
     skips: bool,
     /// How the statements of the step ended.
     results: Results,
-    /// Effects of steps of the open transaction.
+    /// Effects of steps of the open transaction, and what holds until its end.
     in_transaction: Vec<Effect>,
 }
 
@@ -283,7 +283,10 @@ impl Exchange {
         let results = std::mem::take(&mut self.results);
         let mut ended = Ended { void, ..Ended::default() };
         let verdict = results.verdict(status);
-        if results.has_failed() && verdict != Verdict::PartlyTrue {
+        let is_failed = status == TransactionStatus::Failed;
+        // Behind a savepoint within the step there is a way back to what came before the error.
+        let partly = verdict == Verdict::PartlyTrue || (is_failed && results.are_several());
+        if results.has_failed() && !partly {
             ended.failed = std::mem::take(&mut effects);
         } else if results.has_failed() {
             // They were noted when they were sent, and nobody knows whether they were tried.
@@ -296,20 +299,26 @@ impl Exchange {
         }
         let mut all = std::mem::take(&mut self.in_transaction);
         all.append(&mut effects);
+        // What holds for a transaction is gone with the last one of the step, whatever became of that.
+        let (mut local, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(|effect| *effect == Effect::Local);
+        if status == TransactionStatus::Idle {
+            local.clear();
+        }
         match verdict {
             Verdict::True => ended.effects = all,
             Verdict::Void => ended.failed.append(&mut all),
-            Verdict::Open => self.in_transaction = all,
+            Verdict::Open => local.append(&mut all),
             Verdict::PartlyVoid | Verdict::PartlyTrue if all.is_empty() => {}
             Verdict::PartlyVoid => {
                 all.push(Effect::Pin(Pin::Settings));
-                self.in_transaction = all;
+                local.append(&mut all);
             }
             Verdict::PartlyTrue => {
                 all.push(Effect::Pin(Pin::Settings));
                 ended.effects = all;
             }
         }
+        self.in_transaction = local;
         if step == Step::Unread && results.are_several() {
             ended.effects.push(Effect::Pin(Pin::Unread));
         }
@@ -448,6 +457,42 @@ mod tests {
         exchange.sent_simple(vec![], true);
         exchange.completed(b"COMMIT");
         assert_eq!(exchange.ready(Idle).unwrap().effects, [effect("a"), Effect::Pin(Pin::Settings)]);
+    }
+
+    #[test]
+    fn a_setting_before_a_savepoint_outlives_an_error_in_its_step() {
+        let mut exchange = Exchange::default();
+        exchange.sent_simple(vec![effect("a"), Effect::DeallocateAll], false);
+        for tag in [&b"SET"[..], b"SAVEPOINT"] {
+            exchange.completed(tag);
+        }
+        exchange.failed();
+        assert_eq!(exchange.ready(Failed).unwrap().failed, [Effect::DeallocateAll]);
+        exchange.sent_simple(vec![], false);
+        exchange.completed(b"ROLLBACK");
+        exchange.ready(Open).unwrap();
+        exchange.sent_simple(vec![], true);
+        exchange.completed(b"COMMIT");
+        assert_eq!(exchange.ready(Idle).unwrap().effects, [effect("a"), Effect::Pin(Pin::Settings)]);
+    }
+
+    #[test]
+    fn what_holds_for_a_transaction_is_open_until_its_end_and_never_true() {
+        let is_open = |exchange: &Exchange| exchange.is_open(|effect| *effect == Effect::Local);
+        let mut exchange = Exchange::default();
+        exchange.sent_simple(vec![Effect::Local], true);
+        exchange.completed(b"COMMIT");
+        exchange.completed(b"BEGIN");
+        exchange.completed(b"SET");
+        assert_eq!(exchange.ready(Open).unwrap(), Ended::default());
+        exchange.sent_simple(vec![], false);
+        exchange.completed(b"ROLLBACK");
+        assert_eq!(exchange.ready(Open).unwrap(), Ended::default());
+        exchange.sent_simple(vec![], true);
+        assert!(is_open(&exchange));
+        exchange.completed(b"COMMIT");
+        assert_eq!(exchange.ready(Idle).unwrap(), Ended::default());
+        assert!(!is_open(&exchange) && !exchange.watches_tags());
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Session {
                         server.prepared.remove(statement.number);
                     }
                 }
-                Effect::Set(..) | Effect::Reset(_) | Effect::ResetAll | Effect::Pin(_) => {}
+                Effect::Set(..) | Effect::Local | Effect::Reset(_) | Effect::ResetAll | Effect::Pin(_) => {}
             }
         }
     }

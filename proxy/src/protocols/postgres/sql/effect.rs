@@ -64,6 +64,8 @@ impl Value {
 pub(crate) enum Effect {
     /// A setting, by its name in lower case.
     Set(Box<str>, Value),
+    /// One that texts are read by, or may be, until the transaction ends.
+    Local,
     /// Back to the default.
     Reset(Box<str>),
     /// All back to their defaults.
@@ -83,7 +85,18 @@ impl Effect {
     pub(crate) fn forgets(&self) -> bool {
         match self {
             Self::DiscardAll | Self::Deallocate(_) | Self::DeallocateAll => true,
-            Self::Set(..) | Self::Reset(_) | Self::ResetAll | Self::Pin(_) => false,
+            Self::Set(..) | Self::Local | Self::Reset(_) | Self::ResetAll | Self::Pin(_) => false,
         }
     }
+}
+
+/// What the meaning of a text depends on and a server reports, so that it is known also within a transaction.
+pub(crate) const REPORTED: [&str; 5] =
+    ["timezone", "datestyle", "intervalstyle", "client_encoding", "standard_conforming_strings"];
+/// The server reads anew when it changes, but refuses if the columns are others then.
+pub(crate) const PATH: &str = "search_path";
+
+/// Whether the meaning of a text depends on a setting, by its name in lower case.
+pub(crate) fn is_read_by(name: &str) -> bool {
+    name == PATH || REPORTED.contains(&name)
 }

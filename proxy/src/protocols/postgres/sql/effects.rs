@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::{
-    effect::{Effect, LOUD, Pin, QUIET, Value},
+    effect::{Effect, LOUD, Pin, QUIET, Value, is_read_by},
     lexer::{Lexer, Token},
 };
 
@@ -196,10 +196,11 @@ impl Effects {
             }
             return;
         }
+        let name = name.map(full_name);
         if is_local {
-            return;
+            return self.local(name.as_deref());
         }
-        match (name.map(full_name), sql) {
+        match (name, sql) {
             (Some(name), Some(_)) if is_word(last, b"default") => self.list.push(Effect::Reset(name.into())),
             (Some(_), Some(_)) if is_word(last, b"current") => {}
             (Some(name), Some(sql)) if last.is_some() => {
@@ -292,11 +293,18 @@ impl Effects {
         }
         let is_local = is_word(local, b"true") || matches!(local, Some(Token::Text(b"t" | b"true")));
         if is_local && simple {
-            return;
+            return self.local(name.as_deref());
         }
         match (name, value, is_word(local, b"false") && simple) {
             (Some(name), Some(value), true) => self.list.push(Effect::Set(name.into(), value)),
             _ => self.pin(Pin::Settings),
+        }
+    }
+
+    /// A setting for one transaction; without its name it may be any.
+    fn local(&mut self, name: Option<&str>) {
+        if name.is_none_or(is_read_by) {
+            self.list.push(Effect::Local);
         }
     }
 
@@ -438,6 +446,18 @@ mod tests {
             "UNLISTEN x",
         ] {
             assert_eq!(of(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_texts_are_read_by_is_told_also_if_it_ends_with_its_transaction() {
+        for text in [
+            "SET LOCAL TIME ZONE 'UTC'",
+            "SET LOCAL Search_Path = a",
+            "SELECT set_config('DateStyle', $1, true)",
+            "SELECT set_config(name, $1, true) FROM t",
+        ] {
+            assert_eq!(of(text), [Effect::Local], "{text}");
         }
     }
 

@@ -54,6 +54,7 @@ async fn a_setting_of_which_nobody_can_tell_whether_it_holds_reaches_nobody_else
         &["begin", "set work_mem = '9MB'", "commit; select 1/0"],
         &["begin; set work_mem = '9MB'", "commit and chain", "rollback"],
         &["begin", "set work_mem = '9MB'", "commit; begin; select 1/0", "rollback"],
+        &["begin", "set work_mem = '9MB'; savepoint s; select 1/0", "rollback to s", "commit"],
     ] {
         let (one, two) = (world.connect().await, world.connect().await);
         for script in scripts {
@@ -304,5 +305,61 @@ async fn literals_of_a_prepared_statement_mean_what_its_client_set() {
     for _ in 0..2 {
         assert_eq!(two.query_one(&c, &[]).await.unwrap().get::<_, &str>(0), "s");
         assert_eq!(one.query_one(&d, &[]).await.unwrap().get::<_, i32>(0), 1);
+    }
+}
+
+#[tokio::test]
+async fn literals_read_under_a_setting_of_one_transaction_are_not_shared() {
+    use windlass_wire_pg::frontend::{Parse, write_query};
+
+    let world = narrow().await;
+    let (utc, new_york) = (world.connect().await, world.connect().await);
+    utc.batch_execute("set timezone = 'UTC'").await.unwrap();
+    new_york.batch_execute("set timezone = 'America/New_York'").await.unwrap();
+    let query = "select extract(epoch from timestamptz '2024-01-01')::float8";
+    let (a, b) = (utc.prepare(query).await.unwrap(), new_york.prepare(query).await.unwrap());
+    let mut raw = Raw::connect(&world, "ada@app.team").await;
+    raw.queries(&["set timezone = 'UTC'"]).await;
+    raw.until_ready().await;
+    let prepare = |out: &mut Vec<u8>, name: &[u8; 2]| {
+        Parse { name, query: query.as_bytes(), types: &[0, 0] }.write_as(out, name);
+        out.extend_from_slice(b"B\0\0\0\x0e\0");
+        out.extend_from_slice(name);
+        out.extend_from_slice(b"\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04");
+    };
+    let others = async |what: &str| {
+        assert_eq!(utc.query_one(&a, &[]).await.unwrap().get::<_, f64>(0), 1_704_067_200.0, "{what}");
+        assert_eq!(new_york.query_one(&b, &[]).await.unwrap().get::<_, f64>(0), 1_704_085_200.0, "{what}");
+    };
+    for (n, local) in
+        ["set local timezone = 'America/New_York'", "select set_config('TimeZone', 'America/New_York', true)"]
+            .into_iter()
+            .enumerate()
+    {
+        let n = u8::try_from(n).unwrap();
+        // Behind the setting before it is answered.
+        let mut out = Vec::new();
+        write_query(&mut out, &format!("begin; {local}"));
+        prepare(&mut out, &[b'a', b'0' + n]);
+        write_query(&mut out, "commit");
+        raw.stream.write_all(&out).await.unwrap();
+        for _ in 0..3 {
+            assert!(!raw.until_ready().await.contains('E'));
+        }
+        others(local).await;
+        // Behind the end of its transaction, also of one that began behind another.
+        for begin in ["begin", "begin; select 1; commit; begin"] {
+            raw.queries(&[&format!("{begin}; {local}")]).await;
+            raw.until_ready().await;
+            let name = &[if begin == "begin" { b'b' } else { b'c' }, b'0' + n];
+            let mut out = Vec::new();
+            write_query(&mut out, "commit");
+            prepare(&mut out, name);
+            raw.stream.write_all(&out).await.unwrap();
+            for _ in 0..2 {
+                assert!(!raw.until_ready().await.contains('E'));
+            }
+            others(begin).await;
+        }
     }
 }
