@@ -54,7 +54,7 @@ pub(crate) struct Server {
     /// What differs from the user's defaults.
     pub(crate) settings: Arc<Settings>,
     pub(crate) prepared: Prepared,
-    /// What it has prepared is not what we think: it is not used again.
+    /// What it has prepared is not what we think: nobody else gets it.
     pub(crate) spoiled: bool,
     /// Reported parameters.
     pub(crate) parameters: Vec<(String, Vec<u8>)>,

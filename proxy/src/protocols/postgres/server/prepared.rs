@@ -75,7 +75,6 @@ impl Statements {
         let alike = known.entry(hash).or_default();
         alike.retain(|statement| statement.strong_count() > 0);
         // Effects name other statements as their client does.
-        // Effects name other statements as their client does.
         let same = |statement: &Arc<Statement>| {
             statement.parse() == unnamed(parse) && statement.reading == reading && statement.effects == effects
         };

@@ -189,13 +189,18 @@ impl Session {
         let parse = Parse { query, ..parse };
         self.note_pins(&effects);
         if parse.name.is_empty() {
-            parse.write_as(self.server_buffer(), b"");
+            let write = |out: &mut Vec<u8>| match &instead {
+                // The same bytes, at once.
+                None => out.extend_from_slice(start),
+                Some(_) => parse.write_as(out, b""),
+            };
+            write(self.server_buffer());
             self.exchange.sent_parse(Whose::Client, None);
             self.unnamed_is_here = true;
             let unnamed = self.unnamed.get_or_insert_default();
             unnamed.message.clear();
             unnamed.message.shrink_to(LONGEST_UNNAMED);
-            parse.write_as(&mut unnamed.message, b"");
+            write(&mut unnamed.message);
             unnamed.effects = effects;
             return Ok(());
         }
