@@ -84,8 +84,7 @@ impl Machine {
             }
             Step::Barrier(row) => {
                 self.failpoints.hit("ha.before_barrier").await?;
-                let named = self.applied.as_ref().is_some_and(|applied| !applied.names.is_empty());
-                let waits = if named { self.waits } else { Waits::Proven };
+                let waits = if self.has_names() { self.waits } else { Waits::Proven };
                 self.barrier.start(server, row, waits, &self.seat);
                 Ok(())
             }
@@ -98,7 +97,7 @@ impl Machine {
                     })
                     .await?;
                 self.fenced = false;
-                if self.applied.as_ref().is_some_and(|applied| !applied.names.is_empty()) {
+                if self.has_names() {
                     self.waits = Waits::Proven;
                 }
                 Ok(())
@@ -129,6 +128,11 @@ impl Machine {
                 self.seat.update(|record| record.distrust = why.clone()).await
             }
         }
+    }
+
+    /// Whether the server was told names to wait for.
+    fn has_names(&self) -> bool {
+        self.applied.as_ref().is_some_and(|applied| !applied.names.is_empty())
     }
 
     async fn become_(&mut self, role: Role) -> Result<(), Error> {

@@ -392,8 +392,7 @@ impl Node {
         }
     }
 
-    /// What signals the checkpointer, which alone tells the other processes whether commits wait, and whether it is busy or
-    /// not says how soon.
+    /// What signals the checkpointer, which alone tells the other processes whether commits wait, and late if it is busy.
     pub(crate) async fn checkpointer(&self) -> impl Fn(Signal) {
         let pid = self.sql("select pid from pg_stat_activity where backend_type = 'checkpointer'").await;
         let pid = Pid::from_raw(pid.expect("a checkpointer").parse().expect("a pid"));

@@ -1,8 +1,8 @@
 //! Prepared statements: one number for each text in the whole proxy, and which of them a server connection has.
 //!
 //! Clients choose names as they like; on servers a statement is named by its number, so that a connection can be shared
-//! by clients with texts that are equal and mean the same, and a client finds its statements on whatever connection it gets. Texts are shared and
-//! forgotten with the last client that has them.
+//! by clients with texts that are equal and mean the same, and a client finds its statements on whatever connection it
+//! gets. Texts are shared and forgotten with the last client that has them.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -446,17 +446,22 @@ mod tests {
         assert!(!exchange.is_at_rest());
     }
 
-    #[test]
-    fn a_way_back_to_a_savepoint_leaves_settings_uncertain() {
-        let mut exchange = Exchange::default();
-        exchange.sent_simple(vec![effect("a")], false);
-        exchange.ready(Open).unwrap();
+    /// What is true after `ROLLBACK TO` and `COMMIT`.
+    fn rolled_back_to_a_savepoint(exchange: &mut Exchange) -> Vec<Effect> {
         exchange.sent_simple(vec![], false);
         exchange.completed(b"ROLLBACK");
         exchange.ready(Open).unwrap();
         exchange.sent_simple(vec![], true);
         exchange.completed(b"COMMIT");
-        assert_eq!(exchange.ready(Idle).unwrap().effects, [effect("a"), Effect::Pin(Pin::Settings)]);
+        exchange.ready(Idle).unwrap().effects
+    }
+
+    #[test]
+    fn a_way_back_to_a_savepoint_leaves_settings_uncertain() {
+        let mut exchange = Exchange::default();
+        exchange.sent_simple(vec![effect("a")], false);
+        exchange.ready(Open).unwrap();
+        assert_eq!(rolled_back_to_a_savepoint(&mut exchange), [effect("a"), Effect::Pin(Pin::Settings)]);
     }
 
     #[test]
@@ -468,12 +473,7 @@ mod tests {
         }
         exchange.failed();
         assert_eq!(exchange.ready(Failed).unwrap().failed, [Effect::DeallocateAll]);
-        exchange.sent_simple(vec![], false);
-        exchange.completed(b"ROLLBACK");
-        exchange.ready(Open).unwrap();
-        exchange.sent_simple(vec![], true);
-        exchange.completed(b"COMMIT");
-        assert_eq!(exchange.ready(Idle).unwrap().effects, [effect("a"), Effect::Pin(Pin::Settings)]);
+        assert_eq!(rolled_back_to_a_savepoint(&mut exchange), [effect("a"), Effect::Pin(Pin::Settings)]);
     }
 
     #[test]
