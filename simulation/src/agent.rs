@@ -50,6 +50,7 @@ pub(crate) enum Action {
     PromoteNames(Configuration),
     Promote,
     Prepare(u64),
+    Checkpoint(u64),
     Slots,
     Barrier(Barrier),
     Ask(MemberId, Option<Barrier>),
@@ -140,7 +141,8 @@ impl World {
             Effect::Examine => (self.random.millis(5, 50), Action::Examine),
             Effect::Halt => (self.random.millis(5, 60), Action::Halt),
             Effect::Promote(configuration) => (self.random.millis(1, 15), Action::PromoteNames(configuration)),
-            Effect::Prepare(process) => (self.random.millis(2, 20), Action::Prepare(process)),
+            Effect::Prepare(process) => (self.random.millis(1, 10), Action::Prepare(process)),
+            Effect::Checkpoint(process) => (self.random.millis(2, 20), Action::Checkpoint(process)),
             Effect::Slots => (self.random.millis(1, 10), Action::Slots),
             Effect::Barrier(row) => {
                 // Whoever waited for it before was given up.
@@ -222,7 +224,12 @@ impl World {
             Action::Promote => self.promote(node),
             Action::Prepare(process) => {
                 if let Some(agent) = &mut self.nodes[node].agent {
-                    agent.watcher.prepared(process);
+                    agent.watcher.prepared(process, now);
+                }
+            }
+            Action::Checkpoint(process) => {
+                if let Some(agent) = &mut self.nodes[node].agent {
+                    agent.watcher.checkpointed(process);
                 }
                 let server = &mut self.nodes[node].server;
                 let timeline = server.log.as_ref().map_or(0, |log| log.timeline);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use windlass_agent::ha::simulated::{Barrier, Live, Look, Lsn, Receiver, Seen, Sender};
+use windlass_agent::ha::simulated::{Barrier, Live, Look, Lsn, Receiver, Seen, Sender, SlotState};
 use windlass_core::replication::slot_name;
 
 use crate::{
@@ -35,7 +35,8 @@ impl World {
     pub(crate) fn live(&self, node: usize, log: &Log, process: &Process) -> Live {
         let end = Lsn(log.end());
         let waits = |row: &Barrier| process.waiting.iter().any(|(_, waiter)| *waiter == Waiter::Barrier(*row));
-        let slots = process.slots.iter().map(|member| (slot_name(*member), true)).collect();
+        let worth = if process.recovering { SlotState::Empty } else { SlotState::Keeps };
+        let slots = process.slots.iter().map(|member| (slot_name(*member), worth)).collect();
         let upstream = process.conf.upstream.as_ref();
         let conninfo = upstream.map(|upstream| {
             format!("host={} port={} application_name={}", upstream.address, upstream.port, upstream.name)

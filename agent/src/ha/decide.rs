@@ -21,7 +21,7 @@ use super::{
     state::{Opened, Promoting, Record, Role},
     table::{self, Deed},
 };
-use crate::engines::postgres::replication::{Barrier, Configuration, Gate, Lsn, Recovering, Slots, Upstream};
+use crate::engines::postgres::replication::{Barrier, Configuration, Gate, Lsn, Recovering, Segments, Slots, Upstream};
 
 /// Everything that a decision rests on.
 #[derive(Debug, Clone, Copy)]
@@ -47,10 +47,21 @@ pub(super) struct View<'a> {
     pub(super) stalled: Duration,
     /// Whether this boot is the one in which the gate was opened last.
     pub(super) same_boot: bool,
-    /// Whether this server process has what the database needs, and was asked for a checkpoint.
-    pub(super) prepared: bool,
+    /// What this server process has of what a leader's needs.
+    pub(super) prepared: Prepared,
     /// Whether it is time again for what may fail for a while, such as dropping a slot in use.
     pub(super) chores: Chores,
+}
+
+/// What a leader's server process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prepared {
+    /// Nothing, as far as is known.
+    Nothing,
+    /// What replication and proxies need in the database, for so long.
+    Database(Duration),
+    /// A checkpoint was asked for too.
+    Checkpoint,
 }
 
 /// Whether it is time for what need not be tried again at once.
@@ -89,8 +100,10 @@ pub(super) enum Step {
     Halt,
     /// Makes the standby a primary.
     Promote(Promoting, Configuration),
-    /// Makes what the database needs and asks for a checkpoint.
+    /// Makes what the database needs.
     Prepare,
+    /// Asks for a checkpoint.
+    Checkpoint,
     /// Slots of followers.
     Slots(Slots),
     /// Commits the barrier and waits for it beside everything else.
@@ -116,6 +129,8 @@ pub(super) enum Step {
 pub(super) enum Pace {
     /// Something is about to change.
     Soon,
+    /// Something is about to change, and wakes who waits for it, or nobody waits.
+    Woken,
     /// All is as it shall be.
     Settled,
 }
@@ -163,7 +178,7 @@ pub(super) fn configuration(record: &Record, order: Option<&Order>) -> Configura
     match (record.role, order.map(|order| (order.epoch, &order.goal))) {
         (Role::Leader(epoch), Some((ordered, Goal::Lead(lead)))) if epoch == ordered => leading(lead),
         (
-            Role::Sealed(_) | Role::Demoted(_) | Role::Follower(_) | Role::Proven(_),
+            Role::Sealed(_) | Role::Demoted(_) | Role::Follower(_) | Role::HandedOver(_) | Role::Proven(_),
             Some((ordered, Goal::Lead(lead))),
         ) if promotes(ordered) => leading(lead),
         // What it enforces outlives the order to lead.
@@ -171,11 +186,16 @@ pub(super) fn configuration(record: &Record, order: Option<&Order>) -> Configura
             Some(lead) => leading(lead),
             None => Configuration::default(),
         },
-        (Role::Follower(epoch) | Role::Proven(epoch), Some((ordered, Goal::Follow(follow)))) if epoch == ordered => {
-            let counts = record.role == Role::Proven(epoch) && follow.receipts == Receipts::MayCount;
+        (
+            Role::Follower(epoch) | Role::HandedOver(epoch) | Role::Proven(epoch),
+            Some((ordered, Goal::Follow(follow))),
+        ) if epoch == ordered => {
+            let proven = record.role != Role::Follower(epoch);
+            let counts = proven && follow.receipts == Receipts::MayCount;
             let name = if counts { epoch_name(record.member, epoch) } else { catchup_name(record.member) };
             let upstream = Upstream::new(&follow.leader.address, follow.leader.port, name, record.member);
-            Configuration { upstream: Some(upstream), ..plain(&follow.others) }
+            let segments = if record.role == Role::HandedOver(epoch) { Segments::Sparse } else { Segments::Written };
+            Configuration { upstream: Some(upstream), segments, ..plain(&follow.others) }
         }
         (_, Some((_, Goal::Follow(follow)))) => plain(&follow.others),
         (_, Some((_, Goal::Lead(lead)))) => plain(&lead.others),
@@ -193,6 +213,7 @@ pub(super) fn leading(lead: &Lead) -> Configuration {
         needed: lead.needed,
         upstream: None,
         members: lead.others.clone(),
+        segments: Segments::Written,
     }
 }
 
@@ -235,7 +256,12 @@ fn hush(view: &View<'_>, order: &Order) -> Step {
     match record.role {
         Role::Leader(epoch) if epoch < order.epoch => return step_down(view),
         Role::Leader(_) => return settled("it leads this very epoch; only a higher one seals it"),
-        Role::Unborn | Role::Follower(_) | Role::Proven(_) | Role::Sealed(_) | Role::Demoted(_) => {}
+        Role::Unborn
+        | Role::Follower(_)
+        | Role::HandedOver(_)
+        | Role::Proven(_)
+        | Role::Sealed(_)
+        | Role::Demoted(_) => {}
     }
     // A standby goes on having names or none: the change would take effect at some time.
     let wanted = match view.applied {
@@ -286,6 +312,11 @@ fn settled(why: &str) -> Step {
 
 fn soon(why: &str) -> Step {
     Step::Wait { why: why.to_owned(), pace: Pace::Soon }
+}
+
+/// As [`soon`], where looking often would only take the processor from what is waited for.
+fn woken(why: &str) -> Step {
+    Step::Wait { why: why.to_owned(), pace: Pace::Woken }
 }
 
 #[cfg(test)]

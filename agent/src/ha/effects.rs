@@ -77,7 +77,15 @@ impl Machine {
                 done
             }
             Step::Promote(promoting, configuration) => self.promote(server, promoting, configuration, order).await,
-            Step::Prepare => self.prepare(server).await,
+            Step::Prepare => {
+                self.reader()?.ensure_schema().await?;
+                self.prepared = self.process.map(|process| (process, Instant::now()));
+                Ok(())
+            }
+            Step::Checkpoint => {
+                self.checkpoint_beside(server);
+                Ok(())
+            }
             Step::Slots(slots) => {
                 self.chores_at = Some(Instant::now());
                 slots.settle(self.reader()?.client()).await
@@ -181,18 +189,15 @@ impl Machine {
         Ok(())
     }
 
-    async fn await_settings(&mut self, server: &Server, configuration: &Configuration) -> Result<(), Error> {
+    async fn await_settings(&self, server: &Server, configuration: &Configuration) -> Result<(), Error> {
         let (names, epoch, conninfo) =
             (configuration.standby_names(), configuration.epoch_text(), configuration.conninfo(server));
-        let Some(reader) = &mut self.reader else { return Err(Error::unavailable("the server just ended")) };
+        let reader = self.reader()?;
         let wait = async {
-            loop {
-                let live = reader.read().await?;
-                if live.names == names && live.epoch.as_deref() == Some(epoch.as_str()) && live.conninfo == conninfo {
-                    return Ok::<_, Error>(());
-                }
+            while !reader.has_read(&names, &epoch, &conninfo).await? {
                 tokio::time::sleep(POLL).await;
             }
+            Ok::<_, Error>(())
         };
         let waited = tokio::time::timeout(RELOAD, wait).await;
         waited.map_err(|_| Error::unavailable("PostgreSQL did not take its settings in time"))?
@@ -297,14 +302,9 @@ impl Machine {
             Sight::Live(live) => Some(live.clone()),
             Sight::NoData | Sight::Down(_) | Sight::Starting(_) | Sight::Silent(_) => None,
         };
-        if let (Some(live), Some(reader)) = (&live, &self.reader)
-            && !live.recovering
-        {
-            write_entry(server, Gate::Shut)?;
-            reader.reload().await?;
-            reader.end_sessions().await?;
-            self.gate = Gate::Shut;
-        }
+        // The stop itself ends sessions and lets nobody in; the next start must find the gate shut.
+        write_entry(server, Gate::Shut)?;
+        self.gate = Gate::Shut;
         self.stop(server, Signal::INT).await?;
         end_of_log(server, live.map(|live| live.end())).await
     }
@@ -321,10 +321,10 @@ impl Machine {
         self.failpoints.hit("ha.after_persist").await?;
         self.configure(server, configuration, Gate::Shut, order).await?;
         self.failpoints.hit("ha.before_promote").await?;
-        self.reader()?.promote().await?;
-        let Some(reader) = &mut self.reader else { return Err(Error::unavailable("the server just ended")) };
+        let reader = self.reader()?;
+        reader.promote().await?;
         let promoted = async {
-            while reader.read().await?.recovering {
+            while reader.is_recovering().await? {
                 tokio::time::sleep(POLL).await;
             }
             Ok::<_, Error>(())
@@ -334,10 +334,9 @@ impl Machine {
         self.failpoints.hit("ha.after_promote").await
     }
 
-    /// What the database needs, and a checkpoint beside everything else: a rewind believes the control file.
-    async fn prepare(&mut self, server: &Server) -> Result<(), Error> {
-        self.reader()?.ensure_schema().await?;
-        self.prepared = self.process;
+    /// A checkpoint beside everything else: a rewind believes the control file.
+    fn checkpoint_beside(&mut self, server: &Server) {
+        self.checkpointed = self.process;
         let (server, failpoints) = (server.clone(), self.failpoints.clone());
         tokio::spawn(async move {
             let written = async {
@@ -349,7 +348,6 @@ impl Machine {
                 tracing::warn!(unit = server.unit, error = error.chain(), "no checkpoint was written");
             }
         });
-        Ok(())
     }
 
     /// Whether an order of the other kind wants another process: gate shut, stopped in order, started again.

@@ -18,7 +18,7 @@ use windlass_kit::{clock::BootInstant, failpoint::Failpoints};
 use super::{
     barrier::BarrierTask,
     checkpoint::CheckpointTask,
-    decide::{Chores, Confirmed, Pace, Step, View, decide},
+    decide::{Chores, Confirmed, Pace, Prepared, Step, View, decide},
     facts::{Told, facts},
     fence::Isolation,
     order::{Goal, Order},
@@ -72,7 +72,10 @@ pub(super) struct Machine {
     pub(super) waits: Waits,
     checkpoint: CheckpointTask,
     pub(super) fenced: bool,
-    pub(super) prepared: Option<ProcessId>,
+    /// Which process has what the database needs, and since when.
+    pub(super) prepared: Option<(ProcessId, Instant)>,
+    /// Which process was asked for a checkpoint.
+    pub(super) checkpointed: Option<ProcessId>,
     pub(super) busy: Option<Busy>,
     pub(super) progress: Progress,
     /// How long to pause after the copy that failed last.
@@ -151,6 +154,7 @@ impl Machine {
             checkpoint: CheckpointTask::default(),
             fenced: false,
             prepared: None,
+            checkpointed: None,
             busy: None,
             progress: Progress::new(-1),
             copy_again: None,
@@ -231,6 +235,7 @@ impl Machine {
             self.why = why;
             return Ok(Some(match pace {
                 Pace::Soon => SOON,
+                Pace::Woken => WATCHFUL,
                 Pace::Settled if self.followers.1.elapsed() < WATCHFUL_FOR => WATCHFUL,
                 Pace::Settled => SETTLED,
             }));
@@ -240,7 +245,8 @@ impl Machine {
         {
             "the barrier waits for its receipts".clone_into(&mut self.why);
             self.nudge().await?;
-            return Ok(Some(SOON));
+            // Its commit wakes who waits.
+            return Ok(Some(WATCHFUL));
         }
         tracing::debug!(member = %record.member, ?step, "step");
         self.perform(server, &record, order.as_ref(), step).await?;
@@ -293,7 +299,7 @@ impl Machine {
             marker: super::effects::marker(&self.seat.replica.root).exists(),
             stalled: self.streamed.elapsed(),
             same_boot: record.opened.is_some() && record.opened_in == *self.boot,
-            prepared: self.prepared.is_some() && self.prepared == self.process,
+            prepared: self.prepared(),
             chores: if self.chores_at.is_none_or(|at| at.elapsed() >= CHORES_EVERY) {
                 Chores::Due
             } else {
@@ -330,6 +336,15 @@ impl Machine {
         let has =
             |sender: &&Sender| names.contains(&sender.name) && sender.flushed.is_some_and(|flushed| flushed >= end);
         (live.senders.iter().filter(has).count() >= lead.needed as usize).then_some(row)
+    }
+
+    fn prepared(&self) -> Prepared {
+        match self.prepared {
+            Some((process, _)) if Some(process) != self.process => Prepared::Nothing,
+            Some((process, _)) if self.checkpointed == Some(process) => Prepared::Checkpoint,
+            Some((_, at)) => Prepared::Database(at.elapsed()),
+            None => Prepared::Nothing,
+        }
     }
 
     fn is_stuck(&self) -> bool {

@@ -7,7 +7,7 @@
 //! Invariants, by the names of the design: an order is on disk before anything follows from it, and one that is not newer
 //! is refused (P10); nobody enters a server after any start before the barrier row was acknowledged by the very set that
 //! its leader enforces (P6); a member streams under its epoch's name only after its history was compared and the epoch's
-//! barrier replayed (P5, P12); a leader that is shown a higher epoch ends its server (row 14); nothing is deleted before
+//! barrier replayed, or when all of it was handed over to the leader (P5, P12); a leader that is shown a higher epoch ends its server (row 14); nothing is deleted before
 //! a whole copy of what takes its place is there (P13); every state has an edge for every goal (P14).
 //!
 //! A crash of the agent at any point leaves the server as it is. The next start reads the memory, sees the server, and

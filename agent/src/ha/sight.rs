@@ -98,7 +98,9 @@ impl Standing<'_> {
             (Sight::Down(_) | Sight::Silent(_) | Sight::Starting(Start::AfterCrash), Role::Leader(_)) => {
                 ReplicaState::Crashed
             }
-            (Sight::Down(_), Role::Follower(_) | Role::Proven(_) | Role::Sealed(_)) => ReplicaState::Crashed,
+            (Sight::Down(_), Role::Follower(_) | Role::HandedOver(_) | Role::Proven(_) | Role::Sealed(_)) => {
+                ReplicaState::Crashed
+            }
             (Sight::Starting(_) | Sight::Silent(_) | Sight::Live(_), Role::Demoted(_)) => ReplicaState::Rejoining,
             (Sight::Starting(_), Role::Leader(_)) => ReplicaState::Gated,
             (Sight::Live(_), Role::Leader(_)) => self.leading(),
@@ -114,7 +116,7 @@ impl Standing<'_> {
             }
             (
                 Sight::Starting(_) | Sight::Silent(_) | Sight::Live(_),
-                Role::Follower(_) | Role::Proven(_) | Role::Sealed(_),
+                Role::Follower(_) | Role::HandedOver(_) | Role::Proven(_) | Role::Sealed(_),
             ) => ReplicaState::Catchup,
         }
     }

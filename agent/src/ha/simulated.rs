@@ -11,7 +11,7 @@ use windlass_core::id::{InstanceId, MemberId};
 use windlass_proto::agent::v1 as pb;
 
 use super::{
-    decide::{Chores, Confirmed, Pace, Step, View, decide},
+    decide::{Chores, Confirmed, Pace, Prepared, Step, View, decide},
     facts::{Told, facts},
     fence::Isolation,
     machine::order_of,
@@ -22,6 +22,7 @@ use super::{
 };
 pub use crate::engines::postgres::replication::{
     Ancestor, Barrier, Configuration, Gate, Leader, Live, Lsn, Position, Receiver, Recovering, Sender, Shared,
+    SlotState,
 };
 
 const SOON: Duration = Duration::from_millis(20);
@@ -112,8 +113,10 @@ pub enum Effect {
     Halt,
     /// Files, a reload, then the promotion: [`Watcher::configured`].
     Promote(Configuration),
-    /// A checkpoint: [`Watcher::prepared`].
+    /// What the database needs: [`Watcher::prepared`].
     Prepare(u64),
+    /// A checkpoint: [`Watcher::checkpointed`].
+    Checkpoint(u64),
     /// Slots.
     Slots,
     /// Commit the row: [`Watcher::committed`] when it is released, [`Watcher::uncommitted`] if it cannot be.
@@ -142,7 +145,8 @@ pub struct Watcher {
     comparison: Option<(u64, Duration, Rejoin)>,
     barrier: Option<(Barrier, Option<Lsn>)>,
     fenced: bool,
-    prepared: Option<u64>,
+    prepared: Option<(u64, Duration)>,
+    checkpointed: Option<u64>,
     busy: Option<Busy>,
     chores_at: Option<Duration>,
     seen_live: bool,
@@ -174,6 +178,7 @@ impl Watcher {
             barrier: None,
             fenced: false,
             prepared: None,
+            checkpointed: None,
             busy: None,
             chores_at: None,
             seen_live: false,
@@ -356,7 +361,12 @@ impl Watcher {
             marker: at.marker,
             stalled: at.now.saturating_sub(self.streamed),
             same_boot: record.opened.is_some() && record.opened_in == at.boot.to_string(),
-            prepared: self.prepared.is_some() && self.prepared == self.process,
+            prepared: match self.prepared {
+                Some((process, _)) if Some(process) != self.process => Prepared::Nothing,
+                Some((process, _)) if self.checkpointed == Some(process) => Prepared::Checkpoint,
+                Some((_, since)) => Prepared::Database(at.now.saturating_sub(since)),
+                None => Prepared::Nothing,
+            },
             chores: if self.chores_at.is_none_or(|done| at.now.saturating_sub(done) >= CHORES_EVERY) {
                 Chores::Due
             } else {
@@ -388,7 +398,7 @@ impl Watcher {
             Step::Wait { why, pace } => {
                 self.why = why;
                 Effect::Wait(match pace {
-                    Pace::Soon => SOON,
+                    Pace::Soon | Pace::Woken => SOON,
                     Pace::Settled => SETTLED,
                 })
             }
@@ -428,6 +438,7 @@ impl Watcher {
                 Effect::Promote(configuration)
             }
             Step::Prepare => Effect::Prepare(self.process.unwrap_or_default()),
+            Step::Checkpoint => Effect::Checkpoint(self.process.unwrap_or_default()),
             Step::Slots(_) => {
                 self.chores_at = Some(at.now);
                 Effect::Slots
@@ -499,8 +510,13 @@ impl Watcher {
     }
 
     /// The process has what it needs.
-    pub fn prepared(&mut self, process: u64) {
-        self.prepared = Some(process);
+    pub fn prepared(&mut self, process: u64, now: Duration) {
+        self.prepared = Some((process, now));
+    }
+
+    /// The process was asked for a checkpoint.
+    pub fn checkpointed(&mut self, process: u64) {
+        self.checkpointed = Some(process);
     }
 
     /// A barrier was released; `end` is a position behind it.

@@ -71,6 +71,8 @@ pub(crate) enum Role {
     Leader(u64),
     /// Follows the leader of the epoch: its history is known to be a part of the leader's.
     Follower(u64),
+    /// Follows the leader of the epoch, whom it made way for: all that it had when it stopped is proven to be the leader's.
+    HandedOver(u64),
     /// Replayed the barrier of the epoch that it follows.
     Proven(u64),
     /// Follows nobody.
@@ -111,6 +113,7 @@ impl Role {
             Self::Unborn => 0,
             Self::Leader(epoch)
             | Self::Follower(epoch)
+            | Self::HandedOver(epoch)
             | Self::Proven(epoch)
             | Self::Sealed(epoch)
             | Self::Demoted(epoch) => epoch,
@@ -176,7 +179,7 @@ impl Record {
         self.role = role;
         match role {
             // Its own history is the leader's from now on.
-            Role::Follower(_) | Role::Proven(_) => self.promoting = None,
+            Role::Follower(_) | Role::HandedOver(_) | Role::Proven(_) => self.promoting = None,
             Role::Demoted(_) => self.opened = None,
             Role::Unborn | Role::Leader(_) | Role::Sealed(_) => {}
         }

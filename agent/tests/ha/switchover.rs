@@ -44,15 +44,18 @@ async fn a_history_that_was_handed_over_is_not_compared_and_its_server_shows_at_
     lab.seal(1, 2).await;
     lab.reaches(1, pb::ReplicaState::Sealed).await;
     let nonce = Uuid::new_v4().to_string();
-    lab.lead(1, 2, &nonce, &[]).await;
-    lab.reaches(1, pb::ReplicaState::Open).await;
+    // It opens when the former leader has its barrier.
+    lab.lead(1, 2, &nonce, &[0]).await;
     let Goal::Follow(follow) = lab.follow_goal(&nonce, 1) else { unreachable!("it is a goal to follow") };
     let goal = Goal::Follow(pb::Follow { common_lsn: stopped.flushed_lsn, ..follow });
     lab.send(0, lab.order(0, 2, goal)).await;
+    lab.reaches(1, pb::ReplicaState::Open).await;
     lab.reaches(0, pb::ReplicaState::Standby).await;
+    comes("on", async || lab.nodes[0].sql("show wal_init_zero").await).await;
     let log = std::fs::read_to_string(lab.nodes[0].root().join("log/server.log")).expect("log");
     let (_, since) = log.rsplit_once("starting PostgreSQL").expect("a start");
     assert!(!since.contains("neither primary_conninfo"), "it was a standby of nobody first: {since}");
+    assert!(!since.contains("WAL receiver process shutdown requested"), "it connected twice: {since}");
     comes("Running", async || Ok(format!("{:?}", lab.nodes[0].members.facts()[0].process()))).await;
     assert_eq!(lab.nodes[0].members.facts()[0].pid, i64::from(lab.nodes[0].pid().expect("it runs")));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use windlass_core::replication::{ReplicaState, catchup_name};
 
-use super::{Chores, Step, View, again, configuration, settled, soon, step_down};
+use super::{Chores, Step, View, again, configuration, settled, soon, step_down, woken};
 use crate::{
     engines::postgres::replication::{Configuration, Gate, Recovering, Slots, Upstream},
     ha::{
@@ -49,7 +49,13 @@ pub(super) fn trail(view: &View<'_>, order: &Order) -> Step {
         return rejoin(view, order);
     }
     let proven = live.barrier.is_some_and(|row| row.epoch == order.epoch && row.nonce == follow.nonce);
-    let known = if proven { Role::Proven(order.epoch) } else { Role::Follower(order.epoch) };
+    let known = match record.role {
+        _ if proven => Role::Proven(order.epoch),
+        Role::HandedOver(_) => record.role,
+        Role::Unborn | Role::Leader(_) | Role::Follower(_) | Role::Proven(_) | Role::Sealed(_) | Role::Demoted(_) => {
+            Role::Follower(order.epoch)
+        }
+    };
     if record.role != known {
         return Step::Become(known);
     }
@@ -74,9 +80,13 @@ pub(super) fn trail(view: &View<'_>, order: &Order) -> Step {
             None => Step::Compare,
         };
     }
-    let slots = Slots::difference(&live.slots, &[]);
+    let slots = Slots::to_follow(&live.slots, &follow.others);
+    let handed_over = matches!(record.role, Role::HandedOver(_));
     let streams = live.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     match (streams, proven) {
+        // Nobody waits for what it is by its own knowledge: its receipts count already.
+        (false, _) if handed_over => woken("it connects to the leader"),
+        (true, false) if handed_over => woken("it has not replayed the barrier of the epoch yet"),
         (false, _) => soon("it connects to the leader"),
         (true, false) => soon("it has not replayed the barrier of the epoch yet"),
         // What it kept as a leader, for followers of its own, can wait until it follows.
@@ -90,7 +100,12 @@ pub(super) fn rejoin(view: &View<'_>, order: &Order) -> Step {
     match record.role {
         Role::Leader(epoch) if epoch < order.epoch => return step_down(view),
         Role::Leader(_) => return settled("it leads this very epoch; only a higher one makes it follow"),
-        Role::Unborn | Role::Follower(_) | Role::Proven(_) | Role::Sealed(_) | Role::Demoted(_) => {}
+        Role::Unborn
+        | Role::Follower(_)
+        | Role::HandedOver(_)
+        | Role::Proven(_)
+        | Role::Sealed(_)
+        | Role::Demoted(_) => {}
     }
     let Some(follow) = follow_of(order) else { return settled("it is not ordered to follow") };
     if let Some(step) = must_copy(view, order, follow) {
@@ -112,7 +127,7 @@ pub(super) fn rejoin(view: &View<'_>, order: &Order) -> Step {
         Sight::Down(_)
             if record.stopped_at.is_some() && record.stopped_at == follow.common && !known(record, order) =>
         {
-            Step::Become(Role::Follower(order.epoch))
+            Step::Become(Role::HandedOver(order.epoch))
         }
         Sight::Down(down) => again(view, down).unwrap_or_else(|| {
             let configuration = if known(record, order) { configuration(record, view.order) } else { alone(follow) };
@@ -126,6 +141,11 @@ pub(super) fn rejoin(view: &View<'_>, order: &Order) -> Step {
         Sight::Starting(_) => soon("its server starts"),
         Sight::Silent(since) if *since > STUCK => Step::Kill,
         Sight::Silent(_) => soon("its server does not answer"),
+        // Nobody's order made it a primary. What it wrote then may be on the leader's own timeline, where no comparison
+        // tells it apart.
+        Sight::Live(live) if !live.recovering && known(record, order) => {
+            Step::SetAside { why: "its server ran as a primary, which nobody ordered".to_owned(), ordered: None }
+        }
         Sight::Live(live) if !live.recovering => Step::Kill,
         Sight::Live(live) => match view.comparison {
             _ if !live.is_sealed() || !live.is_exhausted() => match view.applied {
@@ -155,7 +175,10 @@ fn follows_another(view: &View<'_>, follow: &Follow) -> bool {
 
 /// Whether it is known to be a part of the ordered leader's history.
 fn known(record: &Record, order: &Order) -> bool {
-    matches!(record.role, Role::Follower(epoch) | Role::Proven(epoch) if epoch == order.epoch)
+    matches!(
+        record.role,
+        Role::Follower(epoch) | Role::HandedOver(epoch) | Role::Proven(epoch) if epoch == order.epoch
+    )
 }
 
 /// A standby of nobody.

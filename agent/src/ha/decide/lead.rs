@@ -1,7 +1,9 @@
 //! What a member does that is ordered to lead: it is promoted, or goes on; then what it enforces, the barrier, the gate.
 //! Nobody is let in before a follower whose receipt counts has the barrier of this epoch, or none is needed.
 
-use super::{Chores, Confirmed, Step, View, again, configuration, leading, settled, soon};
+use std::time::Duration;
+
+use super::{Chores, Confirmed, Prepared, Step, View, again, configuration, leading, settled, soon};
 use crate::{
     engines::postgres::replication::{Barrier, Configuration, Gate, Live, Recovering, Sender, Slots},
     ha::{
@@ -12,6 +14,10 @@ use crate::{
         state::{Opened, Promoting, Record, Role},
     },
 };
+
+/// A leader that is not open after this long writes its checkpoint first: its follower may have to be rewound, and a
+/// rewind believes the control file. Until then the disk is the barrier's.
+const CHECKPOINT_AFTER: Duration = Duration::from_millis(300);
 
 pub(super) fn found(view: &View<'_>, order: &Order) -> Step {
     match view.standing.sight {
@@ -55,10 +61,12 @@ fn lead_on(view: &View<'_>, order: &Order, lead: &Lead, live: &Live) -> Step {
     if !in_force || gate != view.standing.gate {
         return Step::Configure { configuration: wanted, gate };
     }
-    if !view.prepared {
-        return Step::Prepare;
+    match view.prepared {
+        Prepared::Nothing => return Step::Prepare,
+        Prepared::Database(since) if since >= CHECKPOINT_AFTER => return Step::Checkpoint,
+        Prepared::Database(_) | Prepared::Checkpoint => {}
     }
-    let slots = Slots::difference(&live.slots, &lead.others);
+    let slots = Slots::to_connect(&live.slots, &lead.others);
     if view.chores == Chores::Due && !slots.is_empty() {
         return Step::Slots(slots);
     }
@@ -78,12 +86,21 @@ fn lead_on(view: &View<'_>, order: &Order, lead: &Lead, live: &Live) -> Step {
     let opened =
         record.opened.filter(|opened| Some(opened.process) == view.standing.process && opened.epoch == lead.epoch);
     match opened {
-        Some(opened) if opened.barrier_rev == lead.barrier_rev && gate == Gate::Open => settled(""),
+        Some(opened) if opened.barrier_rev == lead.barrier_rev && gate == Gate::Open => afterwards(view, lead, live),
         Some(opened) if opened.barrier_rev == lead.barrier_rev => {
             Step::Configure { configuration: wanted, gate: Gate::Open }
         }
         Some(_) | None => barrier_of(view, lead),
     }
+}
+
+/// What nobody waits for.
+fn afterwards(view: &View<'_>, lead: &Lead, live: &Live) -> Step {
+    if view.prepared != Prepared::Checkpoint {
+        return Step::Checkpoint;
+    }
+    let slots = Slots::to_lead(&live.slots, &lead.others);
+    if view.chores == Chores::Due && !slots.is_empty() { Step::Slots(slots) } else { settled("") }
 }
 
 /// The barrier, and what follows once it is acknowledged.

@@ -56,7 +56,7 @@ impl Case {
             marker: false,
             stalled: Duration::ZERO,
             same_boot: true,
-            prepared: true,
+            prepared: Prepared::Checkpoint,
             chores: Chores::Due,
         }
     }
@@ -147,6 +147,7 @@ fn each(mut check: impl FnMut(&Case, &Step)) {
             Role::Unborn,
             Role::Leader(epoch),
             Role::Follower(epoch),
+            Role::HandedOver(epoch),
             Role::Proven(epoch),
             Role::Sealed(epoch),
             Role::Demoted(epoch),
@@ -257,6 +258,7 @@ fn a_primary_is_started_or_opened_by_its_epochs_order_and_proof_only() {
         | Step::Halt
         | Step::Promote(..)
         | Step::Prepare
+        | Step::Checkpoint
         | Step::Slots(_)
         | Step::Barrier(_)
         | Step::Fence
@@ -287,6 +289,7 @@ fn whoever_led_a_lower_epoch_ends_its_server_and_does_nothing_else() {
             | Step::Halt
             | Step::Promote(..)
             | Step::Prepare
+            | Step::Checkpoint
             | Step::Slots(_)
             | Step::Barrier(_)
             | Step::Admit(_)
@@ -307,7 +310,8 @@ fn the_epochs_name_is_used_by_the_proven_only() {
         let (Step::Configure { configuration, .. } | Step::Launch(_, configuration)) = step else { return };
         let Some(upstream) = &configuration.upstream else { return };
         if epoch_of_name(case.record.member, &upstream.name).is_some() {
-            assert_eq!(case.record.role, Role::Proven(7));
+            let role = case.record.role;
+            assert!(matches!(role, Role::Proven(7) | Role::HandedOver(7)), "{role:?}");
             let counts = matches!(&case.order.goal, Goal::Follow(follow) if follow.receipts == Receipts::MayCount);
             assert!(counts, "{:?}", case.order);
         }
@@ -333,8 +337,20 @@ fn only_the_end_that_was_proven_is_followed_without_a_comparison() {
             let step = decide(&view);
             let alone =
                 matches!(&step, Step::Launch(Recovering::Yes, configuration) if configuration.upstream.is_none());
-            let right = if goes_on { step == Step::Become(Role::Follower(7)) } else { alone };
+            let right = if goes_on { step == Step::Become(Role::HandedOver(7)) } else { alone };
             assert!(right, "{step:?} at {stopped_at:?}");
+        }
+    });
+}
+
+#[test]
+fn a_follower_that_ran_as_a_primary_is_put_aside() {
+    each(|case, step| {
+        let (Sight::Live(live), Goal::Follow(follow)) = (&case.sight, &case.order.goal) else { return };
+        let known = matches!(case.record.role, Role::Follower(7) | Role::HandedOver(7) | Role::Proven(7));
+        let promoted = case.record.promoting.is_some();
+        if known && !live.recovering && !promoted && follow.data == Data::Keep && case.challenged <= 7 {
+            assert!(matches!(step, Step::SetAside { .. }), "{step:?} by {:?}", case.record.role);
         }
     });
 }

@@ -12,8 +12,8 @@ use crate::link::{
     session::Conversation,
 };
 
-/// Changes within this go into one report.
-const GATHER: Duration = Duration::from_millis(10);
+/// Changes within this go into one report. Clients wait for what is told in a switchover, so it is short.
+const GATHER: Duration = Duration::from_millis(3);
 /// The pace while the control plane has not set one.
 const USUAL: Duration = Duration::from_millis(500);
 /// After this many failures in a row the connection is given up for another.

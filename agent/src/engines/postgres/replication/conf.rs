@@ -46,6 +46,19 @@ pub struct Configuration {
     pub upstream: Option<Upstream>,
     /// Members that may follow this one.
     pub members: Vec<MemberId>,
+    /// How a new segment of the log is made.
+    pub segments: Segments,
+}
+
+/// How a new segment of the log is made (`wal_init_zero`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Segments {
+    /// Written in full, so that commits need not allocate.
+    #[default]
+    Written,
+    /// Sparse, while clients wait for the first byte of the new timeline: 16 MiB and their fsync take longer than
+    /// everything else that a follower does then.
+    Sparse,
 }
 
 /// How to follow another member.
@@ -132,6 +145,9 @@ pub fn files(server: &Server, configuration: &Configuration, gate: Gate) -> Vec<
     }
     set("synchronous_standby_names", &configuration.standby_names());
     set("windlass.epoch", &configuration.epoch_text());
+    if configuration.segments == Segments::Sparse {
+        set("wal_init_zero", "off");
+    }
     set("primary_conninfo", &configuration.conninfo(server));
     set("primary_slot_name", configuration.upstream.as_ref().map_or("", |upstream| upstream.slot.as_str()));
     let entry = client_authentication(server, gate, Followers::Admitted);

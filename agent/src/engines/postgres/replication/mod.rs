@@ -20,7 +20,7 @@ mod waldump;
 
 pub use barrier::{Barrier, Waits, commit as commit_barrier};
 pub use clone::{Progress, clone};
-pub use conf::{Configuration, Recovering, Upstream, files, files_in_data, has_standby_signal, mark};
+pub use conf::{Configuration, Recovering, Segments, Upstream, files, files_in_data, has_standby_signal, mark};
 pub use control::{ClusterState, Control, read as read_control};
 pub use crash::{Follows, astray, hopeless, incurable};
 pub use leader::{Leader, Remote, look as look_at_leader};
@@ -29,7 +29,7 @@ pub use lsn::Lsn;
 pub use reader::{Live, Reader, Receiver, Sender};
 pub use rewind::{Divergence, Rewound, rewind};
 pub(super) use schema::ensure as ensure_schema;
-pub use slots::Slots;
+pub use slots::{SlotState, Slots};
 pub use waldump::{end_of_wal, lost_writes};
 
 pub use super::access::{Gate, PROXY_ROLE, REPLICATION_ROLE};

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 use windlass_core::Error;
 
-use super::{Barrier, Lsn};
+use super::{Barrier, Lsn, SlotState};
 use crate::engines::{
     Server,
     postgres::{
@@ -51,8 +51,8 @@ pub struct Live {
     pub conninfo: String,
     /// Sessions of clients, without the agent's and other members'.
     pub clients: u64,
-    /// Physical slots that belong to members, and whether each still has what its follower needs.
-    pub slots: BTreeMap<String, bool>,
+    /// Physical slots that belong to members.
+    pub slots: BTreeMap<String, SlotState>,
     /// Newest barrier row in its data.
     #[serde(skip)]
     pub barrier: Option<Barrier>,
@@ -159,17 +159,25 @@ const LIVE: &str = "select json_build_object(\
     'conninfo', current_setting('primary_conninfo'), \
     'clients', (select count(*) from pg_stat_activity where backend_type = 'client backend' \
         and usename not in ('windlass', 'windlass_replication')), \
-    'slots', (select coalesce(json_object_agg(slot_name, wal_status is distinct from 'lost'), '{}') \
+    'slots', (select coalesce(json_object_agg(slot_name, \
+        case when wal_status = 'lost' then 'lost' when restart_lsn is null then 'empty' else 'keeps' end), '{}') \
         from pg_replication_slots where slot_type = 'physical' and slot_name ~ '^m[0-9a-f]{12}$')\
     )::text from (select pg_is_in_recovery() as r) s, pg_control_checkpoint() c";
 
 const BARRIER: &str =
     "select epoch, rev, member::text, nonce::text from windlass.barrier order by epoch desc, rev desc limit 1";
 
+const SETTINGS: &str = "select current_setting('synchronous_standby_names') = $1 \
+    and current_setting('windlass.epoch', true) is not distinct from $2 and current_setting('primary_conninfo') = $3";
+
+const RECOVERING: &str = "select pg_is_in_recovery()";
+
 /// A connection for facts.
 pub struct Reader {
     client: Client,
     live: Statement,
+    settings: Statement,
+    recovering: Statement,
     /// None until the table is there.
     barrier: Option<Statement>,
 }
@@ -186,8 +194,10 @@ impl Reader {
     /// `UNAVAILABLE` while the server does not accept connections.
     pub async fn connect(server: &Server) -> Result<Self, Error> {
         let client = open(server, HOME_DATABASE).await?;
-        let live = client.prepare(LIVE).await.map_err(refused)?;
-        Ok(Self { client, live, barrier: None })
+        let (live, settings, recovering) =
+            tokio::try_join!(client.prepare(LIVE), client.prepare(SETTINGS), client.prepare(RECOVERING))
+                .map_err(refused)?;
+        Ok(Self { client, live, settings, recovering, barrier: None })
     }
 
     /// The facts now.
@@ -219,6 +229,23 @@ impl Reader {
             nonce: row.get::<_, &str>(3).parse().unwrap_or_else(|_| Uuid::nil()),
         });
         Ok(live)
+    }
+
+    /// Whether the server has read these settings: `synchronous_standby_names`, `windlass.epoch`, `primary_conninfo`.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the connection is gone.
+    pub async fn has_read(&self, names: &str, epoch: &str, conninfo: &str) -> Result<bool, Error> {
+        let row = self.client.query_one(&self.settings, &[&names, &epoch, &conninfo]).await.map_err(refused)?;
+        Ok(row.get(0))
+    }
+
+    /// Whether it is a standby still.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the connection is gone.
+    pub async fn is_recovering(&self) -> Result<bool, Error> {
+        Ok(self.client.query_one(&self.recovering, &[]).await.map_err(refused)?.get(0))
     }
 
     /// For statements.

@@ -1,30 +1,66 @@
-//! Physical slots: a leader keeps one for each other member, a follower none.
+//! Physical slots: every member has one for each other member. A leader's keep the log that its follower still needs; a
+//! follower's keep nothing, and are there so that a new leader's followers connect without waiting for the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use tokio_postgres::Client;
 use windlass_core::{Error, id::MemberId, replication::slot_name};
 
 use crate::engines::postgres::run::refused;
 
+/// What a slot is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// It keeps the log from somewhere on.
+    Keeps,
+    /// Nobody has used it yet, and it keeps nothing.
+    Empty,
+    /// It lost what its follower needs.
+    Lost,
+}
+
 /// What is to be done about slots.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slots {
     /// To be made.
     pub make: Vec<String>,
-    /// To be dropped: of a member that left, or one that lost what its follower needs.
+    /// To be dropped: of a member that left, or one that is of no use.
     pub drop: Vec<String>,
+    /// What those that are made are to be.
+    made: SlotState,
 }
 
 impl Slots {
-    /// The difference between what is there and what these members need. A slot that lost its log is made anew: its
-    /// follower has to be copied again anyway.
-    pub fn difference(there: &BTreeMap<String, bool>, members: &[MemberId]) -> Self {
+    /// What the followers of a leader that is not open yet lack. A slot that lost its log is made anew: its follower has
+    /// to be copied again anyway.
+    pub fn to_connect(there: &BTreeMap<String, SlotState>, followers: &[MemberId]) -> Self {
+        Self::difference(there, followers, &[SlotState::Keeps, SlotState::Empty], SlotState::Keeps)
+    }
+
+    /// What a leader lacks: it keeps the log for a follower that is away too.
+    pub fn to_lead(there: &BTreeMap<String, SlotState>, followers: &[MemberId]) -> Self {
+        Self::difference(there, followers, &[SlotState::Keeps], SlotState::Keeps)
+    }
+
+    /// What a follower lacks, or has from when it led: nothing moves its slots on, so they must not keep anything.
+    pub fn to_follow(there: &BTreeMap<String, SlotState>, others: &[MemberId]) -> Self {
+        Self::difference(there, others, &[SlotState::Empty], SlotState::Empty)
+    }
+
+    fn difference(
+        there: &BTreeMap<String, SlotState>,
+        members: &[MemberId],
+        good: &[SlotState],
+        made: SlotState,
+    ) -> Self {
         let wanted: BTreeSet<String> = members.iter().map(|member| slot_name(*member)).collect();
-        let good = |name: &String| there.get(name) == Some(&true);
+        let is_good = |name: &String| there.get(name).is_some_and(|state| good.contains(state));
         Self {
-            make: wanted.iter().filter(|name| !good(name)).cloned().collect(),
-            drop: there.keys().filter(|name| !wanted.contains(*name) || !good(name)).cloned().collect(),
+            make: wanted.iter().filter(|name| !is_good(name)).cloned().collect(),
+            drop: there.keys().filter(|name| !wanted.contains(*name) || !is_good(name)).cloned().collect(),
+            made,
         }
     }
 
@@ -43,10 +79,11 @@ impl Slots {
         for name in &self.drop {
             client.execute(drop, &[name]).await.map_err(refused)?;
         }
-        let make = "select pg_create_physical_replication_slot($1::text::name, true) \
+        let make = "select pg_create_physical_replication_slot($1::text::name, $2) \
             where not exists (select from pg_replication_slots where slot_name = $1::text::name)";
+        let keeps = self.made == SlotState::Keeps;
         for name in &self.make {
-            client.execute(make, &[name]).await.map_err(refused)?;
+            client.execute(make, &[name, &keeps]).await.map_err(refused)?;
         }
         Ok(())
     }
@@ -56,18 +93,34 @@ impl Slots {
 mod tests {
     use super::*;
 
+    fn sorted(mut names: Vec<String>) -> Vec<String> {
+        names.sort();
+        names
+    }
+
     #[test]
     fn slots_follow_the_members() {
         let (stays, comes, lost) = (MemberId::new(), MemberId::new(), MemberId::new());
-        let there =
-            BTreeMap::from([(slot_name(stays), true), (slot_name(lost), false), ("m000000000000".to_owned(), true)]);
-        let slots = Slots::difference(&there, &[stays, comes, lost]);
-        let sorted = |mut names: Vec<String>| {
-            names.sort();
-            names
-        };
+        let there = BTreeMap::from([
+            (slot_name(stays), SlotState::Keeps),
+            (slot_name(lost), SlotState::Lost),
+            ("m000000000000".to_owned(), SlotState::Keeps),
+        ]);
+        let slots = Slots::to_lead(&there, &[stays, comes, lost]);
         assert_eq!(sorted(slots.make), sorted(vec![slot_name(comes), slot_name(lost)]));
         assert_eq!(sorted(slots.drop), sorted(vec![slot_name(lost), "m000000000000".to_owned()]));
-        assert!(Slots::difference(&BTreeMap::new(), &[]).is_empty());
+        assert!(Slots::to_lead(&BTreeMap::new(), &[]).is_empty());
+    }
+
+    #[test]
+    fn what_a_follower_has_is_enough_to_connect_and_keeps_log_only_for_a_leader() {
+        let (one, two) = (MemberId::new(), MemberId::new());
+        let there = |state| BTreeMap::from([(slot_name(one), state), (slot_name(two), SlotState::Empty)]);
+        assert!(Slots::to_connect(&there(SlotState::Empty), &[one, two]).is_empty());
+        assert_eq!(Slots::to_connect(&there(SlotState::Lost), &[one, two]).make, [slot_name(one)]);
+        let opened = Slots::to_lead(&there(SlotState::Keeps), &[one, two]);
+        assert_eq!((&opened.make, &opened.drop), (&vec![slot_name(two)], &vec![slot_name(two)]));
+        let led = Slots::to_follow(&there(SlotState::Keeps), &[one, two]);
+        assert_eq!((&led.make, &led.drop), (&vec![slot_name(one)], &vec![slot_name(one)]));
     }
 }
