@@ -23,6 +23,8 @@ const PROJECT: &str = "bench";
 const BACKENDS: u32 = 20;
 /// Rows of pgbench's accounts, in hundreds of thousands.
 const SCALE: &str = "10";
+/// Clients of pgbench that connect within a second, on a slow machine.
+const CONNECTS: u32 = 100;
 /// Blocks of statements whose medians are compared, and statements in each.
 const BLOCKS: (usize, usize) = (30, 200);
 /// Most latency that the proxy may add, in µs.
@@ -78,7 +80,7 @@ async fn main() -> Result<()> {
     let (chain, key) = proxy.server_certificate()?;
     let bouncer = PgBouncer::start(&to, BACKENDS, &chain, &key).await?;
 
-    let bench = Bench { to, seconds: number(0, 4), turns: number(1, 3) as usize };
+    let bench = Bench { to, seconds: number(0, 3), turns: number(1, 3) as usize };
     let direct: SocketAddr = format!("127.0.0.1:{}", bench.to.port).parse()?;
     let database = bench.to.database.clone();
     let suffix = format!("{}@db.{PROJECT}", bench.to.user);
@@ -154,13 +156,15 @@ impl Bench {
         // pgbench prepares by a call that blocks its thread, and with it clients whose transactions have the connections
         // that the call waits for.
         let threads = if (script, protocol) == ("tpcb-like", "prepared") { clients } else { clients.min(2) };
-        let (seconds, number, threads) = (self.seconds.to_string(), clients.to_string(), threads.to_string());
+        // pgbench counts the time in which its clients connect.
+        let seconds = self.seconds + clients / CONNECTS;
+        let (seconds, number, threads) = (seconds.to_string(), clients.to_string(), threads.to_string());
         let arguments = ["-n", "-b", script, "-M", protocol, "-c", &number, "-j", &threads, "-T", &seconds];
         for _ in 0..self.turns {
             for (target, series) in targets.iter().zip(&mut series) {
                 let text = self.pgbench(target, tls, &arguments)?;
                 let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-                let rate: f64 = rate.with_context(|| text.clone())?;
+                let rate: f64 = rate.with_context(|| format!("{}: {text}", title(target)))?;
                 ensure!(text.contains("number of failed transactions: 0"), "{text}");
                 series.add(1e6 / rate);
             }

@@ -77,7 +77,8 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.pid()), Signal::SIGQUIT);
+        // Whoever starts this in the background of a shell has it ignore gentler signals.
+        let _ = kill(Pid::from_raw(self.pid()), Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Why the proof: a route says who leads, but the host behind it may not know yet that it does not any more. A primary
 //! shows its term as `windlass.epoch`; one that shows a lower term than the route's is not written to.
+//!
+//! The same look tells whether the user's or the database's defaults keep warnings from the session. The warning that a
+//! commit is in doubt must arrive, so such a session is begun anew with another default.
 
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use super::{Done, Server};
 use crate::{
     Shared,
     pool::Place,
+    protocols::postgres::sql::{LOUD, QUIET, Value},
     routes::{Backend, Instance, Route},
 };
 
@@ -66,6 +70,27 @@ impl From<Error> for Refused {
 
 /// Makes a connection.
 pub(crate) async fn connect(shared: &Shared, target: Target<'_>, place: Place) -> Result<Box<Server>, Refused> {
+    let (server, warnings) = begin(shared, target, place, None).await?;
+    match warnings {
+        Warnings::Told => Ok(server),
+        Warnings::Silenced => Ok(begin(shared, target, server.give_up()?, Some((QUIET, LOUD))).await?.0),
+    }
+}
+
+/// Whether warnings reach a session as it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Warnings {
+    Told,
+    Silenced,
+}
+
+/// Begins a session, with a default of its own if one is given: it holds through RESET and DISCARD.
+async fn begin(
+    shared: &Shared,
+    target: Target<'_>,
+    place: Place,
+    default: Option<(&str, &str)>,
+) -> Result<(Box<Server>, Warnings), Refused> {
     let broken = |error| Refused::Unreachable(shared.backends.failed(target.instance, target.backend, error));
     let mut stream = shared.backends.dial(target.instance, target.backend).await?;
     let mut request = Vec::new();
@@ -78,21 +103,21 @@ pub(crate) async fn connect(shared: &Shared, target: Target<'_>, place: Place) -
     let stream = shared.backends.secure(target.instance, target.route, target.backend, stream).await?;
     let mut server = Box::new(Server::new(stream, place, target.backend.member));
     let login = async {
-        log_in(&mut server, target).await?;
+        log_in(&mut server, target, default).await?;
         prove_epoch(&mut server, target).await
     };
-    match timeout(LOGIN, login).await {
+    let warnings = match timeout(LOGIN, login).await {
         Ok(done) => done?,
         Err(_) => return Err(Error::unavailable("the database server did not finish the login in time").into()),
-    }
+    };
     // Buffers of the login are not needed for long.
     server.inbox = Vec::new();
-    Ok(server)
+    Ok((server, warnings))
 }
 
-async fn log_in(server: &mut Server, target: Target<'_>) -> Result<(), Refused> {
+async fn log_in(server: &mut Server, target: Target<'_>, default: Option<(&str, &str)>) -> Result<(), Refused> {
     let parameters = [("user", target.user), ("database", target.database)];
-    startup::write_startup(server.outbox.buffer(), parameters);
+    startup::write_startup(server.outbox.buffer(), parameters.into_iter().chain(default));
     server.send().await?;
     let first = ClientFirst::new(&hex::encode(bytes::<18>()));
     let mut last: Option<ClientFinal> = None;
@@ -138,20 +163,23 @@ async fn log_in(server: &mut Server, target: Target<'_>) -> Result<(), Refused> 
     }
 }
 
-async fn prove_epoch(server: &mut Server, target: Target<'_>) -> Result<(), Refused> {
+async fn prove_epoch(server: &mut Server, target: Target<'_>) -> Result<Warnings, Refused> {
+    // By functions alone, and those of the system: the user's path may have operators of its own.
+    const PROOF: &str = "SELECT pg_catalog.concat_ws(' ', pg_catalog.current_setting('client_min_messages'), \
+        pg_catalog.current_setting('windlass.epoch', true))";
     let is_primary = target.route.primary.as_ref().is_some_and(|primary| primary.member == target.backend.member);
     if !target.route.is_replicated() || !is_primary {
-        return Ok(());
+        return Ok(Warnings::Told);
     }
-    let shown = match server.run("SHOW windlass.epoch").await? {
-        Done::Well(Some(value)) => std::str::from_utf8(&value).ok().and_then(|value| value.trim().parse().ok()),
-        Done::Well(None) => None,
+    let answer = match server.run(PROOF).await? {
+        Done::Well(value) => value.and_then(|value| String::from_utf8(value).ok()).unwrap_or_default(),
         Done::Failed(report) => {
             tracing::debug!(error = Report::parse(&report)?.message, "the server shows no epoch");
-            None
+            String::new()
         }
     };
-    server.epoch = shown.unwrap_or(0);
+    let (level, shown) = answer.split_once(' ').unwrap_or((&answer, ""));
+    server.epoch = shown.trim().parse().unwrap_or(0);
     if server.epoch < target.route.epoch {
         let what = format!(
             "the server at {}:{} is not the primary of epoch {} (it shows {})",
@@ -159,5 +187,6 @@ async fn prove_epoch(server: &mut Server, target: Target<'_>) -> Result<(), Refu
         );
         return Err(Error::unavailable(what).into());
     }
-    Ok(())
+    let silenced = Value::Raw(level.into()).silences(QUIET);
+    Ok(if silenced { Warnings::Silenced } else { Warnings::Told })
 }

@@ -247,6 +247,16 @@ impl Server {
         }
     }
 
+    /// Closes it and gives its place to another.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` if it was given up before.
+    pub(super) fn give_up(mut self: Box<Self>) -> Result<Place, Error> {
+        let place = self.place.take();
+        tokio::spawn(self.close());
+        place.ok_or_else(|| Error::unavailable("the connection to the database server was closed"))
+    }
+
     /// Says good bye, for a connection at rest; the server frees the session at once instead of at the next error.
     pub(crate) async fn close(mut self: Box<Self>) {
         frontend::write_terminate(self.outbox.buffer());

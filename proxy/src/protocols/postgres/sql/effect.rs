@@ -47,8 +47,8 @@ pub(crate) enum Value {
 }
 
 /// What a client must not set beyond `LOUD`.
-pub(super) const QUIET: &str = "client_min_messages";
-pub(super) const LOUD: &str = "warning";
+pub(crate) const QUIET: &str = "client_min_messages";
+pub(crate) const LOUD: &str = "warning";
 
 impl Value {
     /// Whether this value of the setting keeps warnings from the client.

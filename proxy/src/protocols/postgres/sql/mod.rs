@@ -5,6 +5,6 @@ mod effects;
 mod lexer;
 mod settings;
 
-pub(crate) use effect::{Effect, PATH, Pin, REPORTED, Value, is_read_by};
+pub(crate) use effect::{Effect, LOUD, PATH, Pin, QUIET, REPORTED, Value, is_read_by};
 pub(crate) use effects::{Effects, LONGEST_READ};
 pub(crate) use settings::{Settings, literal};

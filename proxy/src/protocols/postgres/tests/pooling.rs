@@ -213,6 +213,22 @@ async fn warnings_reach_the_client_whatever_it_sets() {
     client.execute("set local client_min_messages = panic", &[]).await.unwrap();
     assert_eq!(text(&client, show).await, "warning");
     client.batch_execute("rollback").await.unwrap();
+    // Neither by a default of the user or the database, which RESET and DISCARD would bring back.
+    for whose in ["role ada", "database loom", "role ada in database loom"] {
+        world.servers[0].sql(&format!("alter {whose} set client_min_messages = panic"));
+        world.servers[0].end_sessions();
+        let client = world.connect().await;
+        for script in
+            ["select 1", "set client_min_messages = notice; reset client_min_messages", "reset all", "discard all"]
+        {
+            client.batch_execute(script).await.unwrap();
+            assert_eq!(text(&client, show).await, "warning", "{whose}: {script}");
+        }
+        world.servers[0].sql(&format!("alter {whose} reset client_min_messages"));
+    }
+    world.servers[0].end_sessions();
+    let client = world.connect().await;
+    assert_eq!(text(&client, show).await, "notice");
     let call = "select set_config('client_min_messages', $1, false)";
     for (value, instead) in [("Fatal", "warning"), ("notice", "notice")] {
         assert_eq!(client.query_one(call, &[&value]).await.unwrap().get::<_, &str>(0), instead);
