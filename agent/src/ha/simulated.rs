@@ -5,6 +5,8 @@
 //! an [`Effect`], and the simulation says when it is done, or that the agent ended before. Times are since the beginning
 //! of the simulation. What is on disk is [`Memory`]; what an end of the agent takes with it is [`Watcher`].
 
+mod effect;
+
 use std::{collections::VecDeque, time::Duration};
 
 use windlass_core::id::{InstanceId, MemberId};
@@ -20,6 +22,8 @@ use super::{
     sight::{Busy, Down, Sight, Standing, Start},
     state::{ProcessId, Promoting, Record, Role},
 };
+pub use effect::Effect;
+
 pub use crate::engines::postgres::replication::{
     Ancestor, Barrier, Configuration, Gate, Leader, Live, Lsn, Position, Receiver, Recovering, Sender, Shared,
     SlotState,
@@ -90,45 +94,6 @@ pub enum Seen {
     Silent(u64, Duration),
     /// It answers.
     Live(u64, Box<Live>),
-}
-
-/// What is to be done, and then told by the method named.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Nothing for so long.
-    Wait(Duration),
-    /// Look again at once.
-    Again,
-    /// Files and a reload: [`Watcher::configured`].
-    Configure(Configuration, Gate),
-    /// Start with the gate shut: [`Watcher::launched`] comes first, as in the real one.
-    Launch(Recovering, Configuration),
-    /// End without a word; it can only come back as a standby.
-    Kill,
-    /// Shut the gate and stop in order: [`Watcher::stopped`].
-    Stop,
-    /// Look whether it was stopped in order: [`Watcher::stopped`].
-    Examine,
-    /// Stop a standby for a rewind: [`Watcher::halted`].
-    Halt,
-    /// Files, a reload, then the promotion: [`Watcher::configured`].
-    Promote(Configuration),
-    /// What the database needs: [`Watcher::prepared`].
-    Prepare(u64),
-    /// A checkpoint: [`Watcher::checkpointed`].
-    Checkpoint(u64),
-    /// Slots.
-    Slots,
-    /// Commit the row: [`Watcher::committed`] when it is released, [`Watcher::uncommitted`] if it cannot be.
-    Barrier(Barrier),
-    /// Ask the leader: [`Watcher::compared`].
-    Compare(MemberId),
-    /// Copy from the leader: [`Watcher::copied`].
-    Copy(MemberId),
-    /// Rewind to the position: [`Watcher::rewound`].
-    Rewind(MemberId, Lsn),
-    /// End the server and put its data aside: [`Watcher::put_aside`].
-    SetAside(Option<u64>),
 }
 
 /// What an agent knows of a member while it runs.
