@@ -215,7 +215,7 @@ async fn warnings_reach_the_client_whatever_it_sets() {
     client.batch_execute("rollback").await.unwrap();
     // Neither by a default of the user or the database, which RESET and DISCARD would bring back.
     for whose in ["role ada", "database loom", "role ada in database loom"] {
-        world.servers[0].sql(&format!("alter {whose} set client_min_messages = panic"));
+        world.servers[0].sql(&format!("alter {whose} set client_min_messages = error"));
         world.servers[0].end_sessions();
         let client = world.connect().await;
         for script in
